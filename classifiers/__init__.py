@@ -1,0 +1,1 @@
+"""Learning and applying labels: language, harm, quality, domain."""

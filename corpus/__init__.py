@@ -1,0 +1,1 @@
+"""Sources to clean, unique documents, on Spark."""

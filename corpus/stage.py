@@ -1,0 +1,213 @@
+"""The stage: a named, pure step. Documents in, every one of them decided: kept, or dropped with why.
+
+Contract 2 of the design. A stage says which columns it needs and adds, and returns one row for
+each document; the runner (`corpus.runner`) writes kept and dropped apart and checks that none was
+lost. Most stages are a `BatchStage`: a function of one Arrow batch.
+"""
+
+import hashlib
+import importlib
+import importlib.resources
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import fsspec
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_type
+from pyspark.sql.types import DataType, StructField, StructType
+
+from corpus.document import DOCUMENT, VERDICT
+from corpus.settings import Settings, UserError
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may know of its run besides its own section of the recipe."""
+
+    run_dir: str
+    """The run's folder, as the recipe gives it."""
+    seed: int
+    sources: Mapping[str, Settings]
+    """The recipe's sources by name, in its order (`corpus.recipe.Source`)."""
+
+
+class Stage(ABC):
+    """One step of a recipe. Subclasses name their settings in `Config` and implement `decide`."""
+
+    Config: ClassVar[type[Settings]] = Settings
+    rewrites_text: ClassVar[bool] = False
+    """True where the stage returns a new `text` (and so writes one): extraction and cleaning."""
+
+    def __init__(self, name: str, config: Settings, context: StageContext) -> None:
+        self.name = name
+        self.config = config
+        self.context = context
+
+    @property
+    @abstractmethod
+    def needs(self) -> Sequence[str]:
+        """The columns that `decide` reads, apart from `doc_id`."""
+
+    @property
+    @abstractmethod
+    def adds(self) -> pa.Schema:
+        """The columns that the stage adds. None of them may exist before it."""
+
+    @property
+    def resources(self) -> Sequence[str]:
+        """Files, besides the documents, whose content decides the result (models, word lists)."""
+        return ()
+
+    @abstractmethod
+    def decide(self, documents: DataFrame) -> DataFrame:
+        """Return one row for each document of `documents` (`doc_id` and `needs`).
+
+        The result holds `doc_id`, the columns of `adds`, `text` if the stage rewrites it, and
+        `verdict` (`corpus.document.VERDICT`): null for a kept document. What a dropped document
+        holds in the other columns is written too, where it is known.
+        """
+
+    def output_schema(self) -> pa.Schema:
+        """The exact schema of what `decide` returns."""
+        fields = [DOCUMENT.field("doc_id"), *self.adds]
+        if self.rewrites_text and "text" not in self.adds.names:
+            fields.append(DOCUMENT.field("text"))
+        return pa.schema([*fields, pa.field("verdict", VERDICT)])
+
+    def fingerprint(self, input_fingerprint: str) -> str:
+        """SHA-256, in hex, over the stage's settings, code, resources and input."""
+        identity = {
+            "stage": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "code": code_version(type(self).__module__),
+            "resources": [file_digest(path) for path in self.resources],
+            "seed": self.context.seed,
+            "input": input_fingerprint,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+class BatchStage(Stage):
+    """A stage whose verdict on a document depends on that document alone.
+
+    Subclasses implement `process`; a batch that raises is taken apart until the one document that
+    caused it stands alone, which is then dropped by the rule `error` with the exception's text.
+    """
+
+    @abstractmethod
+    def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Decide one batch (`doc_id` and `needs`, one row a document, at least one row).
+
+        Runs in Spark's Python workers. Returns the columns of `output_schema` in any order, the
+        rows in the batch's order.
+        """
+
+    def decide(self, documents: DataFrame) -> DataFrame:
+        return documents.select("doc_id", *self.needs).mapInArrow(
+            self._process_all, spark_schema(self.output_schema())
+        )
+
+    def _process_all(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        schema = self.output_schema()
+        for batch in batches:
+            if batch.num_rows:
+                yield from isolate_failures(batch, self.process, schema)
+
+
+def isolate_failures(
+    batch: pa.RecordBatch, process: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """Yield `process(batch)`, fitted to `schema`; documents on which it raises get a verdict."""
+    try:
+        result = process(batch)
+    except Exception as error:  # any failure is the document's reason, never the job's end
+        if batch.num_rows == 1:
+            yield _failed(batch, error, schema)
+        else:
+            middle = batch.num_rows // 2
+            yield from isolate_failures(batch.slice(0, middle), process, schema)
+            yield from isolate_failures(batch.slice(middle), process, schema)
+        return
+    if result.num_rows != batch.num_rows:
+        raise AssertionError(f"{batch.num_rows} documents went in and {result.num_rows} came out")
+    yield result.select(schema.names).cast(schema)
+
+
+def _failed(batch: pa.RecordBatch, error: Exception, schema: pa.Schema) -> pa.RecordBatch:
+    evidence = {"exception": type(error).__name__, "message": str(error)[:500]}
+    columns: list[pa.Array] = []
+    for field in schema:
+        if field.name == "verdict":
+            columns.append(verdicts(["error"], evidence=[evidence]))
+        elif field.name in batch.schema.names:
+            columns.append(batch.column(field.name))
+        else:
+            columns.append(pa.nulls(1, field.type))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def verdicts(
+    rules: Sequence[str | None],
+    values: Sequence[float | None] | None = None,
+    thresholds: Sequence[float | None] | None = None,
+    evidence: Sequence[Mapping[str, str] | None] | None = None,
+) -> pa.StructArray:
+    """Build a `VERDICT` array; where `rules` holds None the document is kept (a null struct)."""
+    size = len(rules)
+    entries = [list(item.items()) if item else None for item in evidence or [None] * size]
+    return pa.StructArray.from_arrays(
+        [
+            pa.array([rule or "" for rule in rules], pa.string()),
+            pa.array(values if values is not None else [None] * size, pa.float64()),
+            pa.array(thresholds if thresholds is not None else [None] * size, pa.float64()),
+            pa.array(entries, VERDICT.field("evidence").type),
+        ],
+        fields=list(VERDICT),
+        mask=pa.array([rule is None for rule in rules], pa.bool_()),
+    )
+
+
+def spark_type(arrow_type: pa.DataType) -> DataType:
+    """Spark's type for an Arrow type."""
+    return from_arrow_type(arrow_type)
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Spark's schema for an Arrow schema; every column but `doc_id` may be null."""
+    return StructType([StructField(f.name, spark_type(f.type), f.name != "doc_id") for f in schema])
+
+
+def code_version(module_name: str) -> str:
+    """SHA-256, in hex, over the Python sources of the folder in which a module lies.
+
+    A stage and what it is made of share a folder, so that an edit there, and only there, makes
+    the stage run again. Works from a checkout, an installed package and a zip.
+    """
+    module = importlib.import_module(module_name)
+    package = module.__package__ if hasattr(module, "__package__") else None
+    if not package:  # a user's own stage in a plain file
+        if module.__file__ is None:
+            raise UserError(f"{module_name}: a stage must be defined in a file")
+        return file_digest(module.__file__)
+    digest = hashlib.sha256()
+    folder = importlib.resources.files(package)
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".py"):
+            digest.update(entry.name.encode() + b"\0" + entry.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """SHA-256, in hex, of a file at any fsspec address; a `UserError` if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with fsspec.open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    return digest.hexdigest()

@@ -1,0 +1,28 @@
+"""What all tests share: one Spark session, and no hub."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator["SparkSession"]:  # noqa: F821
+    """One local session for the whole suite, with the settings that start fastest."""
+    from corpus.session import spark_session
+
+    session = spark_session(
+        "tests",
+        {
+            "spark.master": "local[2]",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            "spark.driver.memory": "1g",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.ui.enabled": "false",
+        },
+    )
+    yield session
+    session.stop()

@@ -1,0 +1,1 @@
+"""Shards and a mixture schedule to checkpoints."""
