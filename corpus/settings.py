@@ -61,7 +61,7 @@ def load(path: str | Path, model: type[SettingsType]) -> SettingsType:
     """
     text = read_text(path)
     try:
-        content = yaml.load(text, _UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
+        content = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -71,16 +71,26 @@ def load(path: str | Path, model: type[SettingsType]) -> SettingsType:
 
 
 def validate(
-    content: Any, model: type[SettingsType], path: str | Path, text: str = ""
+    content: Any,
+    model: type[SettingsType],
+    path: str | Path,
+    text: str = "",
+    within: Sequence[str | int] = (),
 ) -> SettingsType:
-    """Fit `content`, read from `path`, to `model`; `text` gives the line numbers of the errors."""
-    if content is None:
+    """Fit `content`, which stands in the file `path` under the keys `within`, to `model`.
+
+    `text`, the file's, gives the errors their line numbers.
+    """
+    if content is None and not within:
         raise UserError(f"{path}: the file is empty")
     try:
-        return model.model_validate(content)
+        return model.model_validate({} if content is None else content)
     except ValidationError as error:
         root = yaml.compose(text, yaml.SafeLoader) if text else None
-        lines = [_describe(problem, path, root) for problem in error.errors()]
+        lines = [
+            _describe({**problem, "loc": (*within, *problem["loc"])}, path, root)
+            for problem in error.errors()
+        ]
         raise UserError("\n".join(dict.fromkeys(lines))) from error
 
 

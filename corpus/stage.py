@@ -1,4 +1,4 @@
-"""The stage: a named, pure step. Documents in, every one of them decided: kept, or dropped with why.
+"""The stage: a named, pure step. Documents in, each of them decided: kept, or dropped with why.
 
 Contract 2 of the design. A stage says which columns it needs and adds, and returns one row for
 each document; the runner (`corpus.runner`) writes kept and dropped apart and checks that none was

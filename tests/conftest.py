@@ -1,8 +1,13 @@
 """What all tests share: one Spark session, and no hub."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Spark's workers import the stages that tests define from the tests' own folders.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [*map(str, Path(__file__).parent.glob("[a-z]*/")), os.environ.get("PYTHONPATH", "")]
+)
 
 from collections.abc import Iterator  # noqa: E402
 
@@ -22,6 +27,7 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821
             "spark.driver.memory": "1g",
             "spark.sql.shuffle.partitions": "2",
             "spark.ui.enabled": "false",
+            "spark.sql.adaptive.enabled": "false",
         },
     )
     yield session

@@ -1,0 +1,1 @@
+"""The last decision: which documents have a bucket to go to."""
