@@ -1,0 +1,36 @@
+"""The settings of extraction: a recipe's section `extract`."""
+
+from pydantic import Field
+
+from corpus.settings import Settings
+
+
+class HtmlSettings(Settings):
+    """How pages become text."""
+
+    links: bool = False
+    """Keep the addresses of links, as Markdown."""
+
+
+class PdfSettings(Settings):
+    """How PDFs become text."""
+
+    max_pages: int = Field(default=3000, ge=1)
+    """Pages beyond this are left out, which `extra` then says as `pages_left_out`."""
+    tables: bool = True
+    """Look for tables and write them as Markdown."""
+
+
+class ExtractSettings(Settings):
+    """Limits and options of the stage `extract`."""
+
+    timeout_s: float = Field(default=60, gt=0)
+    """CPU seconds one document may take; three times as much by the clock."""
+    memory_mb: int = Field(default=2048, ge=64)
+    """MB (of 10^6 bytes) of address space that one document may take up."""
+    min_characters: int = Field(default=50, ge=0)
+    """Documents with fewer characters, spaces aside, are dropped by the rule `too_short`."""
+    html: HtmlSettings = HtmlSettings()
+    """Options for pages."""
+    pdf: PdfSettings = PdfSettings()
+    """Options for PDFs."""
