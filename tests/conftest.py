@@ -9,9 +9,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [*map(str, Path(__file__).parent.glob("[a-z]*/")), os.environ.get("PYTHONPATH", "")]
 )
 
-from collections.abc import Iterator  # noqa: E402
+from collections.abc import Iterator
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")
