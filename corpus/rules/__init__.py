@@ -1,0 +1,1 @@
+"""Rules: opinions about signals, as thresholds in YAML."""

@@ -1,0 +1,85 @@
+"""The stage `signals`: one struct column of numbers about every document."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from corpus.settings import Settings
+from corpus.signals import table
+from corpus.signals.characters import character_table
+from corpus.signals.kernel import LEXICON, entropy_table, measure, stop_word_table
+from corpus.signals.lexicons import LEXICONS, lexicon
+from corpus.stage import BatchStage, verdicts
+
+COUNTERS = LEXICON + len(LEXICONS)
+
+
+class SignalSettings(Settings):
+    """There is nothing to set: what is an opinion is a threshold in a profile."""
+
+
+class Signals(BatchStage):
+    """Measures; drops nothing. A rule that needs another number starts with a counter here."""
+
+    Config = SignalSettings
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("text",)
+
+    @property
+    def adds(self) -> pa.Schema:
+        return pa.schema([pa.field("signals", table.TYPE)])
+
+    def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        signals = measure_texts(batch.column("text"))
+        kept = verdicts([None] * batch.num_rows)
+        return pa.RecordBatch.from_arrays(
+            [batch.column("doc_id"), signals, kept], ["doc_id", "signals", "verdict"]
+        )
+
+
+def measure_texts(texts: pa.Array) -> pa.StructArray:
+    """The signals of each text (`corpus.signals.table.SIGNALS`); a null counts as empty."""
+    return table.compute(count_texts(texts))
+
+
+def count_texts(texts: pa.Array) -> NDArray[np.float64]:
+    """The counters of each text, float64 [documents, counters]."""
+    data, offsets = utf8_buffers(texts)
+    counters = np.zeros((len(texts), COUNTERS))
+    words = lexicon()
+    measure(
+        data,
+        offsets,
+        character_table(),
+        _stop_words(),
+        _entropies(),
+        words.slots,
+        words.following,
+        words.starts,
+        words.data,
+        words.list_of,
+        counters,
+    )
+    return counters
+
+
+def utf8_buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of a string array, uncopied, and its offsets, int64 [documents + 1]."""
+    if texts.null_count:
+        texts = texts.fill_null("")
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    _, offsets, data = texts.buffers()
+    if offsets is None or len(texts) == 0:
+        return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
+    edges = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
+    content = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+    return content, edges.astype(np.int64)
+
+
+_stop_words = functools.cache(stop_word_table)
+_entropies = functools.cache(entropy_table)
