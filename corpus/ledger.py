@@ -91,7 +91,16 @@ class Run:
         base = f"{self.root}/stages/{folder}/{self.stages[stage].attempt}"
         return ds.dataset(base, filesystem=self.filesystem, format="parquet", partitioning="hive")
 
-    def table(self, stage: str, columns: Sequence[str]) -> pa.Table:
+    def documents(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The final documents (all columns, or some), in the order of `doc_id`."""
+        path = f"{self.root}/documents"
+        if not self.filesystem.exists(path):
+            raise UserError(f"{self.path}: the run has made no documents yet")
+        dataset = ds.dataset(path, filesystem=self.filesystem, format="parquet")
+        names = dataset.schema.names if columns is None else ["doc_id", *columns]
+        return dataset.to_table(columns=names).sort_by("doc_id")
+
+    def kept(self, stage: str, columns: Sequence[str]) -> pa.Table:
         """`doc_id` and `columns` of the documents that `stage` kept, in the order of `doc_id`."""
         dataset = self.decided(stage)
         if "outcome" not in dataset.schema.names:  # no document ever entered

@@ -25,7 +25,8 @@ from corpus.decontaminate.stage import Decontaminate
 from corpus.dedup.stages import Exact, MinHash, Signatures
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
-from corpus.reading.read import read_sources, sources_fingerprint
+from corpus.reading.read import read_sources
+from corpus.reading.listing import sources_fingerprint
 from corpus.recipe import RecipeFile, build_stages, read_recipe
 from corpus.records import write_json
 from corpus.rules.stage import Rules
