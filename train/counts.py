@@ -1,0 +1,235 @@
+"""How many sequences of each bucket every block (global batch) holds: whole numbers that follow
+weights which move.
+
+Let W_i(t) be the integral of bucket i's weight over the first t blocks, in sequences. The counts
+C_i(t) must be whole, never fall, add up to all sequences of t blocks, and stay within one sequence
+of W_i(t): so C_i(t) is W_i(t) rounded down or up. Sequence j of bucket i is then a unit job that
+may start when W_i passes j - 1 and is due when W_i reaches j, and a block is a slot for N jobs.
+Serving W itself is a fractional schedule that meets all due times, so a whole one exists (flows
+are integral), and taking the job that is due first always finds one (Horn 1974). Hence: what is
+due in this block first, and of the sequences that may come those that are due soonest. Taking the
+largest deficits instead, as one would think of first, fails for some ramps.
+
+A table keeps, per block and bucket, by how much the count exceeds the rounded-down integral: one
+byte, made once in milliseconds.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+SHAPES = ("linear", "cosine", "step")
+# Integrals this close to a whole number count as that number: sums of 10^9 sequences carry
+# rounding errors of 10^-7, and no deviation may reach 1 by them.
+_NEAR = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Blocks over which the weights move along one ramp, or a part of it."""
+
+    blocks: int
+    start: float
+    """Where on its ramp the stretch begins, 0…1; it ends at 1."""
+    weights: Floats
+    """float64 [2, buckets], at the ramp's start (0) and end (1)."""
+    shape: str = "linear"
+    treads: int = 2
+    """Of `step`."""
+
+
+class BlockCounts:
+    """The counts of a run of blocks of `sequences` sequences each.
+
+    Attributes:
+        blocks: number of blocks.
+        max_deviation: the largest |C_i(t) - W_i(t)| of any bucket after any block, in sequences.
+    """
+
+    def __init__(
+        self, stretches: Sequence[Stretch], sequences: int, carry: Floats | None = None
+    ) -> None:
+        """`carry`: float64 [buckets], W - C in sequences before the first block; it sums to 0."""
+        buckets = stretches[0].weights.shape[1]
+        self.sequences = sequences
+        self.blocks = sum(stretch.blocks for stretch in stretches)
+        starts = np.cumsum([0] + [stretch.blocks for stretch in stretches]).astype(np.int64)
+        ramps = np.array(
+            [
+                (s.start, s.blocks / (1.0 - s.start), SHAPES.index(s.shape), s.treads)
+                for s in stretches
+            ],
+            np.float64,
+        )
+        weights = np.stack([stretch.weights for stretch in stretches])
+        offsets = np.zeros((len(stretches) + 1, buckets))
+        if carry is not None:
+            offsets[0] = carry
+        self._ramp = (starts, ramps, weights, offsets, float(sequences))
+        for number in range(len(stretches)):
+            for bucket in range(buckets):
+                offsets[number + 1, bucket] = _integral_in(
+                    number, starts[number + 1], bucket, *self._ramp
+                )
+        self._above = np.zeros((self.blocks + 1, buckets), np.int8)
+        self.max_deviation = float(_fill(self._above, *self._ramp))
+
+    def before(self, block: int) -> Ints:
+        """int64 [buckets]: sequences drawn of each bucket before block number `block`."""
+        counts = np.empty(self._above.shape[1], np.int64)
+        _counts_before(block, self._above, counts, *self._ramp)
+        return counts
+
+    def digest(self) -> bytes:
+        """32 bytes that differ where the counts differ."""
+        starts, ramps, weights, offsets, sequences = self._ramp
+        digest = hashlib.sha256(f"{sequences}".encode())
+        for array in (self._above, starts, ramps, weights, offsets):
+            digest.update(array.tobytes())
+        return digest.digest()
+
+    def scheduled(self, block: int) -> Floats:
+        """float64 [buckets]: W before block number `block`, in sequences."""
+        integrals = np.empty(self._above.shape[1])
+        for bucket in range(len(integrals)):
+            integrals[bucket] = _integral(block, bucket, *self._ramp)
+        return integrals
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _sine_of_half_turns(turn: float) -> float:
+    """sin(pi * turn) for turn in 0…1, from additions and products alone: libraries differ."""
+    x = np.pi * min(turn, 1.0 - turn)
+    square, term, total = x * x, x, x
+    for order in range(2, 26, 2):
+        term *= -square / (order * (order + 1))
+        total += term
+    return total
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _ramp_integral(at: float, shape: int, treads: int) -> float:
+    """The integral from 0 to `at` of a ramp that rises from 0 to 1 over 0…1."""
+    if shape == 0:
+        return at * at / 2.0
+    if shape == 1:
+        return at / 2.0 - _sine_of_half_turns(at) / (2.0 * np.pi)
+    tread = min(int(at * treads), treads - 1)
+    below = tread * (tread - 1) / 2.0 / (treads * (treads - 1.0))
+    return below + (at - tread / treads) * tread / (treads - 1.0)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _integral_in(stretch, block, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    first, scale = ramps[stretch, 0], ramps[stretch, 1]
+    at = min(first + (block - starts[stretch]) / scale, 1.0)
+    shape, treads = int(ramps[stretch, 2]), int(ramps[stretch, 3])
+    low, high = weights[stretch, 0, bucket], weights[stretch, 1, bucket]
+    gained = low * (at - first)
+    if high != low:
+        risen = _ramp_integral(at, shape, treads) - _ramp_integral(first, shape, treads)
+        gained += (high - low) * risen
+    return offsets[stretch, bucket] + sequences * scale * gained
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _integral(block, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """W of one bucket before `block`."""
+    stretch = 0
+    while stretch + 1 < len(ramps) and block > starts[stretch + 1]:
+        stretch += 1
+    return _integral_in(stretch, block, bucket, starts, ramps, weights, offsets, sequences)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _counts_before(block, above, counts, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    for bucket in range(len(counts)):
+        scheduled = _integral(block, bucket, starts, ramps, weights, offsets, sequences)
+        counts[bucket] = int(np.floor(scheduled + _NEAR)) + above[block, bucket]
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _due(job, after, blocks, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """The first block count > `after` at which W of the bucket reaches `job`; blocks + 1: never."""
+    low, step = after, 1
+    while True:
+        high = min(low + step, blocks)
+        reached = _integral(high, bucket, starts, ramps, weights, offsets, sequences)
+        if reached + _NEAR >= job:
+            break
+        if high == blocks:
+            return blocks + 1
+        low, step = high, step * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        reached = _integral(middle, bucket, starts, ramps, weights, offsets, sequences)
+        if reached + _NEAR >= job:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """Fill the table; the largest deviation found."""
+    blocks, buckets = above.shape[0] - 1, above.shape[1]
+    counts = np.zeros(buckets, np.int64)
+    integrals = np.empty(buckets)
+    due = np.zeros(buckets, np.int64)
+    due_job = np.full(buckets, -1, np.int64)
+    urgency = np.empty(buckets)
+    worst = 0.0
+    for bucket in range(buckets):
+        above[0, bucket] = -int(np.floor(offsets[0, bucket] + _NEAR))
+    for block in range(1, blocks + 1):
+        free = int(sequences) * block
+        for bucket in range(buckets):
+            integrals[bucket] = _integral(
+                block, bucket, starts, ramps, weights, offsets, sequences
+            )
+            counts[bucket] = max(counts[bucket], int(np.floor(integrals[bucket] + _NEAR)))
+            free -= counts[bucket]
+        for bucket in range(buckets):
+            urgency[bucket] = np.inf
+            job = counts[bucket] + 1
+            if free > 0 and integrals[bucket] - _NEAR > counts[bucket]:
+                if due_job[bucket] != job:
+                    due_job[bucket] = job
+                    due[bucket] = _due(
+                        job, block, blocks, bucket, starts, ramps, weights, offsets, sequences
+                    )
+                urgency[bucket] = due[bucket] + 0.5 * (job - integrals[bucket])
+        if free > 0:
+            order = np.argsort(urgency, kind="mergesort")
+            for place in range(min(free, buckets)):
+                counts[order[place]] += 1
+        # Only after a change of sequence length can more be due than fits: then the least
+        # behind waits.
+        while free < 0:
+            least, waits = -1, np.inf
+            for bucket in range(buckets):
+                behind = integrals[bucket] - counts[bucket]
+                before = int(
+                    np.floor(
+                        _integral(
+                            block - 1, bucket, starts, ramps, weights, offsets, sequences
+                        )
+                        + _NEAR
+                    )
+                )
+                if counts[bucket] > before + above[block - 1, bucket] and behind < waits:
+                    least, waits = bucket, behind
+            counts[least] -= 1
+            free += 1
+        for bucket in range(buckets):
+            above[block, bucket] = counts[bucket] - int(np.floor(integrals[bucket] + _NEAR))
+            worst = max(worst, abs(integrals[bucket] - counts[bucket]))
+    return worst

@@ -1,0 +1,138 @@
+"""The order in which a bucket's tokens are drawn: a tape, read epoch after epoch in shuffled blocks.
+
+A bucket's train shards, end to end, are its *tape*. In every pass over it, the tape is turned to
+a keyed start, cut into blocks of equal size and one short block of what remains, and the blocks
+come in a keyed order, the short one at a keyed place. All passes end to end are the bucket's
+*drawn tape*: the sequences of the run are simply its next tokens, whatever their length. So every
+pass reads every token exactly once, the remainder included, and the cuts move from pass to pass.
+
+When shards are added in the middle of a pass, its unread part and the new shards together make a
+pass of their own, cut and ordered in the same way (a `Span` inside a `Span`); after it come passes
+over everything. So nothing is read twice before the pass ends, and nothing is left out.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from train.permutation import below, derive_key, permute
+
+# Columns of a span's row.
+START, DOMAIN, BLOCK, KEY, PARENT, PARENT_PASS, PARENT_OFFSET, INHERITED, REGION = range(9)
+_COLUMNS = 9
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TapeState:
+    """A bucket's tape from one token of its drawn tape on."""
+
+    drawn: int
+    """Tokens drawn when this state begins."""
+    tokens: int
+    """The tape's length."""
+    block: int
+    """Tokens of a block."""
+
+
+def bucket_key(seed: int, name: str) -> np.uint64:
+    """The 64-bit key of a bucket, from the run's seed and the bucket's name."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return np.uint64(int.from_bytes(digest[:8], "little"))
+
+
+def spans(key: np.uint64, states: Sequence[TapeState]) -> Ints:
+    """The drawn tape of one bucket as rows of int64 [spans, 9].
+
+    Each row rules from drawn token START on: passes of DOMAIN tokens in blocks of BLOCK, ordered
+    by KEY. Of a pass, the first INHERITED tokens are what was unread of pass PARENT_PASS of the
+    row PARENT, from its token PARENT_OFFSET on; the others are the tape's from REGION on.
+    """
+    rows: list[list[int]] = []
+
+    def add(start: int, domain: int, block: int, *rest: int) -> None:
+        own = np.uint64(derive_key(key, len(rows)))
+        rows.append([start, domain, block, int(own.astype(np.int64)), *rest])
+
+    tokens, block = 0, 0
+    for state in states:
+        if state.tokens == tokens and state.block == block:
+            continue
+        if state.drawn == 0:
+            rows.clear()
+        if not rows:
+            add(state.drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
+        else:
+            current = max(k for k, row in enumerate(rows) if row[START] <= state.drawn)
+            pass_number, offset = divmod(state.drawn - rows[current][START], rows[current][DOMAIN])
+            # A row that inherits rules one pass; what follows it in the list is not reached yet.
+            del rows[current + 1 :]
+            unread = rows[current][DOMAIN] - offset
+            if offset or rows[current][PARENT] >= 0:
+                grown = unread + state.tokens - tokens
+                add(
+                    state.drawn, grown, state.block, current, pass_number, offset, unread, tokens
+                )
+                add(state.drawn + grown, state.tokens, state.block, -1, 0, 0, 0, 0)
+            else:
+                add(state.drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
+        tokens, block = state.tokens, state.block
+    return np.array(rows, np.int64).reshape(-1, _COLUMNS)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _in_pass(value, domain, block, key):  # type: ignore[no-untyped-def]
+    """Token `value` of a pass: where it lies in the pass's domain, and how many follow on."""
+    full, rest = domain // block, domain % block
+    turn = below(derive_key(key, 1), domain)
+    place = below(derive_key(key, 2), full + 1)
+    order = np.uint64(derive_key(key, 3))
+    if place * block <= value < place * block + rest:
+        offset = value - place * block
+        origin, remaining = full * block + offset, rest - offset
+    else:
+        if value >= place * block:
+            value -= rest
+        offset = value % block
+        origin = permute(value // block, full, order) * block + offset
+        remaining = block - offset
+    position = (turn + origin) % domain
+    return position, min(remaining, domain - position)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def locate(drawn, rows):  # type: ignore[no-untyped-def]
+    """Where a token of the drawn tape lies on the tape, and for how many tokens both go on alike.
+
+    drawn: int64, from 0. rows: int64 [spans, 9] from `spans`. Returns (position, count), int64.
+    """
+    row = len(rows) - 1
+    while rows[row, START] > drawn:
+        row -= 1
+    value = (drawn - rows[row, START]) % rows[row, DOMAIN]
+    number = (drawn - rows[row, START]) // rows[row, DOMAIN]
+    count = np.int64(1) << 62
+    while True:
+        key = derive_key(np.uint64(rows[row, KEY]), number)
+        position, more = _in_pass(value, rows[row, DOMAIN], rows[row, BLOCK], key)
+        count = min(count, more)
+        inherited = rows[row, INHERITED]
+        if position >= inherited:
+            return rows[row, REGION] + position - inherited, count
+        count = min(count, inherited - position)
+        value = rows[row, PARENT_OFFSET] + position
+        number = rows[row, PARENT_PASS]
+        row = rows[row, PARENT]
+
+
+def epoch_of(drawn: int, rows: Ints) -> int:
+    """Which reading of the bucket's tokens the drawn token belongs to, from 0."""
+    row = int(np.searchsorted(rows[:, START], drawn, "right")) - 1
+    ends = [*rows[1 : row + 1, START], drawn]
+    lengths = np.array(ends) - rows[: row + 1, START]
+    return int((lengths // rows[: row + 1, DOMAIN]).sum())
