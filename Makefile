@@ -33,8 +33,8 @@ help:
 
 demo: .venv/ready
 	@echo '── 1/4 corpus: extract, clean, deduplicate, filter, tokenize'
-	@JAVA_HOME=$$(python -m corpus.session) PYSPARK_PYTHON=$(BIN)/python spark-submit \
-		--conf spark.log.level=ERROR corpus/pipeline.py configs/recipes/demo.yaml
+	@JAVA_HOME=$$(python -m corpus.session) SPARK_CONF_DIR=configs/spark spark-submit \
+		corpus/pipeline.py configs/recipes/demo.yaml
 	@echo '── 2/4 mixture: what the schedule will draw'
 	@python -m train.mixture plan configs/mixture/demo.yaml --shards $(RUN)/shards
 	@echo '── 3/4 training: embeddings and head, then everything'
