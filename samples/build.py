@@ -19,7 +19,7 @@ from pathlib import Path
 
 import harm_labels
 import pages
-from material import by_hash, read_csv, read_json, read_rows, statute, write_jsonl
+from material import CHOSEN, Row, by_hash, read_csv, read_json, read_rows, statute, write_jsonl
 from wealth import chapter_text
 
 ARCHIVES = (
@@ -41,6 +41,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the originals")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="where to build")
     args = parser.parse_args()
+    # MuPDF locks a file with random numbers: the one that is here already stays as it is.
+    locked = args.out / "pdf/hard/password.pdf"
+    kept = locked.read_bytes() if locked.exists() else None
     for folder in BUILT:
         shutil.rmtree(args.out / folder, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,6 +52,8 @@ def main() -> None:
             with tarfile.open(args.data / f"{name}.tar.gz") as archive:
                 archive.extractall(unpacked, filter="data")
         build(args.data, unpacked, args.out)
+    if kept is not None:
+        locked.write_bytes(kept)
 
 
 def build(data: Path, unpacked: Path, out: Path) -> None:
@@ -58,8 +63,8 @@ def build(data: Path, unpacked: Path, out: Path) -> None:
     tutorials = read_rows(data, "zh_general_docs")
     poems = read_rows(data, "zh_general_poetry")
 
-    general_rows = laws(general, others=70, without=("公司法", "民法典"))
-    finance_rows = laws(finance, others=62, without=())
+    general_rows = laws(general, others=50, without=("公司法", "民法典"))
+    finance_rows = laws(finance, others=45, without=())
     write_jsonl(out / "text/laws-general.jsonl.gz", general_rows)
     write_jsonl(out / "text/laws-finance.jsonl.gz", finance_rows)
     tutorial_rows = chosen_tutorials(tutorials)
@@ -104,7 +109,7 @@ def build(data: Path, unpacked: Path, out: Path) -> None:
     )
 
 
-def laws(rows: list[dict], others: int, without: tuple[str, ...]) -> list[dict]:
+def laws(rows: list[Row], others: int, without: tuple[str, ...]) -> list[Row]:
     """Every statute of which there are several versions, others of middling length, and copies.
 
     Three rows come a second time whole, and six cut short at 70 % of their length, as mirrors do.
@@ -124,11 +129,11 @@ def laws(rows: list[dict], others: int, without: tuple[str, ...]) -> list[dict]:
     return picked + whole + cut
 
 
-def tutorial_id(row: dict) -> str:
-    return row["id"].split("/src/", 1)[-1]
+def tutorial_id(row: Row) -> str:
+    return str(row["id"]).split("/src/", 1)[-1]
 
 
-def chosen_tutorials(rows: list[dict]) -> list[dict]:
+def chosen_tutorials(rows: list[Row]) -> list[Row]:
     """58 tutorials: the one with formulas last, so that it becomes a page."""
     fit = [row for row in rows if 2000 <= len(row["text"]) <= 6500 and "/zh/" in row["id"]]
     formulas = [row for row in rows if row["id"].endswith(WITH_FORMULAS)]
@@ -143,7 +148,7 @@ def heading(markdown: str) -> str:
     return next((line[2:].strip() for line in markdown.split("\n") if line.startswith("# ")), "")
 
 
-def chosen_poems(rows: list[dict]) -> list[dict]:
+def chosen_poems(rows: list[Row]) -> list[Row]:
     """The longer poems, in the order of the hash of their id."""
     fit = [row for row in rows if 100 <= len(row["text"]) <= 400]
     return [
@@ -156,7 +161,11 @@ def chosen_poems(rows: list[dict]) -> list[dict]:
     ]
 
 
-def finance_qa(qa: Path, start: int = 0, packs: int = 90) -> list[dict]:
+def poem_id(row: Row) -> str:
+    return str(row["id"]).split("/", 2)[-1]
+
+
+def finance_qa(qa: Path, start: int = 0, packs: int = 90) -> list[Row]:
     """Investors' questions to listed companies, four consecutive ones a document, and advice."""
     answers = read_csv(qa / "FinTruthQA/dataset/FinTruthQA.csv")[start : start + 4 * packs]
     rows = []
@@ -174,12 +183,12 @@ def finance_qa(qa: Path, start: int = 0, packs: int = 90) -> list[dict]:
     return rows
 
 
-def dialogue(name: str, item: dict) -> dict:
+def dialogue(name: str, item: Row) -> Row:
     question = "\n".join(part for part in (item["instruction"], item["input"]) if part)
     return {"id": name, "text": f"问：{question}\n答：{item['output']}"}
 
 
-def report_qa(tatqa: Path, start: int = 0, count: int = 100) -> list[dict]:
+def report_qa(tatqa: Path, start: int = 0, count: int = 60) -> list[Row]:
     """TAT-QA: a passage and a table of an annual report, then the questions asked about them."""
     rows = []
     for item in read_json(tatqa / "dataset_raw/tatqa_dataset_dev.json")[start : start + count]:
@@ -197,29 +206,15 @@ def readable(answer: object) -> str:
     return "; ".join(map(str, answer)) if isinstance(answer, list) else str(answer)
 
 
-def comments(test_csv: Path) -> list[dict]:
+def comments(test_csv: Path) -> list[Row]:
     """90 comments of COLDataset's test split, one a document; none is among the labels."""
     rows = [row for row in read_csv(test_csv) if len(row["TEXT"]) >= 30]
     picked = harm_labels.corpus_comments(rows)
     return [{"id": f"COLDataset/test/{row['']}", "text": row["TEXT"]} for row in picked]
 
 
-def exam_questions(folder: Path) -> list[dict]:
+def exam_questions(folder: Path) -> list[Row]:
     """240 questions of 12 subjects of MMLU, 20 of each, the subjects in turn."""
-    subjects = [
-        "econometrics",
-        "high_school_macroeconomics",
-        "professional_accounting",
-        "management",
-        "marketing",
-        "business_ethics",
-        "high_school_physics",
-        "college_mathematics",
-        "astronomy",
-        "philosophy",
-        "world_religions",
-        "nutrition",
-    ]
     columns = [
         [
             {
@@ -230,12 +225,12 @@ def exam_questions(folder: Path) -> list[dict]:
             }
             for row in read_csv(folder / f"{subject}_test.csv")[:20]
         ]
-        for subject in subjects
+        for subject in CHOSEN["exam_subjects"]
     ]
     return [column[n] for n in range(20) for column in columns]
 
 
-def exam_pages(questions: list[dict]) -> list[dict]:
+def exam_pages(questions: list[Row]) -> list[Row]:
     """Six pages of ten questions each that are in `eval/mmlu.jsonl`, and four that are not."""
     starts = (0, 30, 60, 90, 120, 150, 200, 210, 220, 230)
     rows = []
@@ -250,40 +245,18 @@ def exam_pages(questions: list[dict]) -> list[dict]:
     return rows
 
 
-def books(rows: list[dict], out: Path) -> None:
-    names = [
-        "introduction",
-        "book-2-introduction",
-        "book-4-introduction",
-        "chapter-1-1",
-        "chapter-1-2",
-        "chapter-1-3",
-        "chapter-1-4",
-        "chapter-1-5",
-        "chapter-1-6",
-        "chapter-1-7",
-        "chapter-1-9",
-        "chapter-2-1",
-        "chapter-2-4",
-        "chapter-2-5",
-        "chapter-3-1",
-        "chapter-3-2",
-        "chapter-3-3",
-        "chapter-3-4",
-        "chapter-4-4",
-        "chapter-4-6",
-    ]
+def books(rows: list[Row], out: Path) -> None:
     out.mkdir(parents=True)
     for row in rows:
         name = row["id"].rsplit("/", 1)[-1].removesuffix(".xhtml")
-        if name in names:
+        if name in CHOSEN["chapters"]:
             (out / f"{name}.txt").write_text(chapter_text(row["text"]), "utf-8")
 
 
 def filings_as_text(folder: Path, out: Path) -> None:
     out.mkdir(parents=True)
     shutil.copyfile(folder / "Apple.10-K.md", out / "apple-10-k-2024.md")
-    for number in ("0000899681-95-000096", "0000950129-95-001652"):
+    for number in CHOSEN["filings_as_text"]:
         shutil.copyfile(folder / f"sgml/{number}.txt", out / f"{number}.txt")
 
 

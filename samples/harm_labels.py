@@ -10,7 +10,7 @@ import html
 import re
 from pathlib import Path
 
-from material import by_hash, read_csv
+from material import CHOSEN, Row, by_hash, read_csv
 
 SIZES = {"train": 3000, "dev": 600, "test": 600}
 # Of 1,000 sentences: so many abusive and calm comments, and so many calm sentences of documents.
@@ -37,32 +37,18 @@ LEXICONS = {
     "weapons.zh.txt": "sensitive-stop-words/涉枪涉爆违法信息关键词.txt",
     "advertising.zh.txt": "sensitive-stop-words/广告.txt",
 }
-# Officials' names, words of the stock market and plain phrases that the lists hold all the same.
-NOT_HARM = set(
-    [
-        "尚福林",
-        "刘明康",
-        "周小川",
-        "孔丹",
-        "中国复兴党",
-        "阿波罗网",
-        "股市圈钱",
-        "救市",
-        "崩盘",
-        "网购",
-        "小姐",
-        "本店",
-    ]
-)
-NOT_HARM |= {"all white", "is white", "are all white", "a white person", "full of white"}
-NOT_HARM |= {"is full of white", "the female", "they all look", "hate you", "all these fucking"}
 MOST_CALM_DOCUMENTS = 3  # a term that more calm documents than this hold is a common word
 
 
-def write_splits(harm: Path, calm: dict[str, list[dict]], out: Path) -> None:
+def write_splits(harm: Path, calm: dict[str, list[Row]], out: Path) -> None:
     """Writes `harm-{train,dev,test}.csv`: text, label (normal, offensive, hate), lang, source."""
-    pools = {split: cold(harm, split) for split in SIZES}
-    tweets: list[dict] = []
+    pools: dict[str, list[Row]] = {}
+    seen: set[str] = set()  # the collection's own splits share a few comments
+    for split in ("test", "dev", "train"):
+        rows = [row for row in cold(harm, split) if letters(row["text"]) not in seen]
+        seen.update(letters(row["text"]) for row in rows)
+        pools[split] = rows
+    tweets: list[Row] = []
     for row in read_csv(harm / "davidson-hate-speech/data/labeled_data.csv"):
         label = DAVIDSON[row["class"]]
         tweets.append({"text": tweet(row["tweet"]), "label": label, "source": "davidson"})
@@ -82,7 +68,7 @@ def write_splits(harm: Path, calm: dict[str, list[dict]], out: Path) -> None:
                 writer.writerow((row["text"], row["label"], lang, row["source"]))
 
 
-def corpus_comments(rows: list[dict]) -> list[dict]:
+def corpus_comments(rows: list[Row]) -> list[Row]:
     """The 40 abusive and 50 calm comments that the samples hold as documents."""
     ordered = by_hash(rows, "TEXT")
     abusive = [row for row in ordered if row["label"] == "1"][:40]
@@ -90,7 +76,7 @@ def corpus_comments(rows: list[dict]) -> list[dict]:
     return by_hash(abusive + calm, "TEXT")
 
 
-def cold(harm: Path, split: str) -> list[dict]:
+def cold(harm: Path, split: str) -> list[Row]:
     rows = read_csv(harm / f"COLDataset/{split}.csv")
     kept_out = {row["TEXT"] for row in corpus_comments(long_comments(harm))}
     labelled = [
@@ -105,7 +91,7 @@ def cold(harm: Path, split: str) -> list[dict]:
     return once(labelled)
 
 
-def long_comments(harm: Path) -> list[dict]:
+def long_comments(harm: Path) -> list[Row]:
     return [row for row in read_csv(harm / "COLDataset/test.csv") if len(row["TEXT"]) >= 30]
 
 
@@ -113,7 +99,7 @@ def tweet(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"@\w+", "@user", html.unescape(text))).strip()
 
 
-def sentences(source: str, rows: list[dict]) -> list[dict]:
+def sentences(source: str, rows: list[Row]) -> list[Row]:
     """One sentence or line of 15 to 160 characters of each document, the same one each time."""
     found = []
     for row in by_hash(rows)[:900]:
@@ -126,13 +112,17 @@ def sentences(source: str, rows: list[dict]) -> list[dict]:
     return once(found)
 
 
-def once(rows: list[dict]) -> list[dict]:
+def once(rows: list[Row]) -> list[Row]:
     """The first of rows whose letters are the same, whatever their case, handles and signs."""
-    first: dict[str, dict] = {}
+    first: dict[str, Row] = {}
     for row in rows:
-        first.setdefault(re.sub(r"@user|\W+", "", row["text"]).lower(), row)
+        first.setdefault(letters(row["text"]), row)
     first.pop("", None)
     return list(first.values())
+
+
+def letters(text: str) -> str:
+    return re.sub(r"@user|\W+", "", text).lower()
 
 
 def split_of(text: str) -> str:
@@ -159,6 +149,6 @@ def write_terms(path: Path, terms: set[str]) -> None:
 
 
 def common(term: str, calm: list[str]) -> bool:
-    if len(term) < 2 or term in NOT_HARM:
+    if len(term) < 2 or term in CHOSEN["not_harm"]:
         return True
     return sum(term in text for text in calm) > MOST_CALM_DOCUMENTS

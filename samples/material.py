@@ -7,29 +7,38 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+Row = dict[str, Any]
+CHOSEN: dict[str, list[str]] = yaml.safe_load(
+    Path(__file__).with_name("chosen.yaml").read_text("utf-8")
+)
 
 STATUTE = re.compile(r"(?:.*/)?(?P<title>[^/]*?)(?:\((?P<date>\d{4}-\d\d-\d\d)\))?\.md$")
 
 
-def read_rows(data: Path, name: str) -> list[dict]:
+def read_rows(data: Path, name: str) -> list[Row]:
     with gzip.open(data / f"text/{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
+def read_csv(path: Path) -> list[Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def read_json(path: Path, lines: bool = False) -> list[dict]:
+def read_json(path: Path, lines: bool = False) -> list[Row]:
     text = path.read_text("utf-8")
     if lines:
         # Cornucopia's sample files end in a line of dots
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    return json.loads(text)
+    items: list[Row] = json.loads(text)
+    return items
 
 
-def statute(row: dict) -> dict:
+def statute(row: Row) -> Row:
     """A statute's row with the title and the date that its file's name bears."""
     name = STATUTE.match(row["id"])
     if name is None:
@@ -39,12 +48,12 @@ def statute(row: dict) -> dict:
     return {**found, "date": name["date"]} if name["date"] else found
 
 
-def by_hash(rows: Iterable[dict], key: str = "id") -> list[dict]:
+def by_hash(rows: Iterable[Row], key: str = "id") -> list[Row]:
     """The rows in an order that depends on each row's own key only."""
     return sorted(rows, key=lambda row: hashlib.blake2b(row[key].encode()).digest())
 
 
-def write_jsonl(path: Path, rows: list[dict], cut_line: int | None = None) -> None:
+def write_jsonl(path: Path, rows: list[Row], cut_line: int | None = None) -> None:
     """Writes one row a line, gzipped if the name says so; line `cut_line` loses its second half."""
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     if cut_line is not None:

@@ -7,71 +7,9 @@ from pathlib import Path
 
 import pymupdf
 from markdown_it import MarkdownIt
-from material import by_hash
+from material import CHOSEN, Row, by_hash
 
-FILINGS = [
-    "data/html/BuckleInc.8-K.EX99.1.html",
-    "data/html/BuckleInc.8-K.html",
-    "data/form8k.Nordstrom.html",
-    "data/form8K.Blackrock.html",
-    "data/form6k.RoyalPhilips.html",
-    "data/form.6k.Athena.html",
-    "data/NextPoint.8K.html",
-    "data/form3.BAMPartners.html",
-    "data/ownership/form3.snow.html",
-    "data/html/SC-13G-DOCUMENT.html",
-    "data/html/SG-13G-DOCUMENT-WITH-TEXT.html",
-    "data/html/aapl-R4.html",
-    "data/html/OracleR&DTable.html",
-    "data/html/AppleTable.html",
-    "data/funds/kinetics-fund-series.html",
-    "tests/fixtures/parity_gate/8-K/0000887919-21-000012.html",
-    "tests/fixtures/ex21_jpm.html",
-    "tests/offerings/fixtures/ex_filing_fees_0001193125-25-155880.html",
-]
 APPLE = "tests/fixtures/attachments/aapl/20250329"
-# Articles of other publishers that defuddle keeps whole, or pages under another licence.
-OTHERS_ARTICLES = [
-    "12gramsofcarbon",
-    "daringfireball",
-    "dhammatalks",
-    "figma",
-    "lesswrong",
-    "maggieappleton",
-    "mathjax.html",
-    "paulgraham",
-    "peripheral-tables",
-    "rockthejvm",
-    "substack-app",
-    "wikipedia",
-    "x.com-article",
-    "cp4space",
-    "katex-centraliser",
-    "scp-wiki",
-    "developer.mozilla",
-    "github.com-issue-56",
-]
-REPORTS = [
-    "us-021",
-    "us-039",
-    "us-004",
-    "us-029",
-    "us-034",
-    "us-002",
-    "us-018",
-    "us-040",
-    "us-033",
-    "us-035a",
-    "us-003",
-    "us-028",
-    "us-037",
-    "us-007",
-    "us-031a",
-    "eu-005",
-    "eu-006",
-    "eu-009a",
-]
-DOCLING_REPORTS = ("multi_page", "code_and_formula", "2305.03393v1-pg9", "bookmark_sample")
 ICDAR = "icdar2013-and-camelot/tests/files/tabula/icdar2013-dataset"
 PAGE = """<!DOCTYPE html>
 <html lang="zh">
@@ -89,6 +27,7 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+AES_256 = 5  # pymupdf.PDF_ENCRYPT_AES_256, which its type stubs do not know
 LAW_FOOTER = "LawRefBook/Laws"
 TUTORIAL_FOOTER = "illegalscreed.cn"
 POEM_FOOTER = "chinese-poetry/chinese-poetry"
@@ -98,9 +37,9 @@ CHARACTERS_A_LINE, LINES_A_PAGE = 42, 42
 
 def filings(folder: Path, out: Path) -> None:
     out.mkdir(parents=True)
-    for path in FILINGS:
+    for path in CHOSEN["filings"]:
         shutil.copyfile(folder / path, out / Path(path).name.replace("&", "-and-"))
-    for name in ("R2", "R9", "R15", "R17", "R18", "R25", "R27", "R38", "R41", "R42"):
+    for name in CHOSEN["statements"]:
         shutil.copyfile(folder / APPLE / f"{name}.htm", out / f"aapl-2025-q2-{name}.html")
     exhibit = folder / APPLE / "a10-qexhibit31203292025.htm"
     shutil.copyfile(exhibit, out / "aapl-2025-q2-exhibit-31.html")
@@ -109,19 +48,26 @@ def filings(folder: Path, out: Path) -> None:
 def english_pages(folder: Path, out: Path) -> None:
     out.mkdir(parents=True)
     for path in sorted(folder.glob("*.html")):
-        if not any(name in path.name for name in OTHERS_ARTICLES):
+        if not any(name in path.name for name in CHOSEN["articles_of_others"]):
             shutil.copyfile(path, out / path.name)
 
 
-def statute_pages(rows: list[dict], every: list[dict], out: Path) -> None:
+def statute_pages(rows: list[Row], every: list[Row], out: Path) -> None:
     """24 pages: half of them statutes that are text rows too, half found here alone."""
     taken = {row["id"] for row in rows}
     fresh = [r for r in every if r["id"] not in taken and 2500 <= len(r["text"]) <= 7000]
     fit = [row for row in rows if "#" not in row["id"] and len(row["text"]) < 9000]
     chosen = by_hash(fit)[:12] + by_hash(fresh)[:12]
-    # charset the page is written in, what its <meta> says; None: it says nothing
-    encodings = [("gbk", "gbk")] * 6 + [("gb18030", "gb2312")] * 4 + [("gbk", "utf-8")] * 2
-    encodings += [("gb18030", None)] * 2 + [("utf-8", "utf-8")] * 9 + [("utf-8", "gb2312")]
+    # how many pages, the charset they are written in, what their <meta> says (None: nothing)
+    groups: list[tuple[int, str, str | None]] = [
+        (6, "gbk", "gbk"),
+        (4, "gb18030", "gb2312"),
+        (2, "gbk", "utf-8"),
+        (2, "gb18030", None),
+        (9, "utf-8", "utf-8"),
+        (1, "utf-8", "gb2312"),
+    ]
+    encodings = [(charset, said) for count, charset, said in groups for _ in range(count)]
     titles = [row["title"] for row in chosen]
     out.mkdir(parents=True)
     for number, (row, (charset, said)) in enumerate(zip(chosen, encodings, strict=True)):
@@ -131,7 +77,7 @@ def statute_pages(rows: list[dict], every: list[dict], out: Path) -> None:
         (out / f"{name}.html").write_bytes(content)
 
 
-def tutorial_pages(rows: list[dict], out: Path) -> None:
+def tutorial_pages(rows: list[Row], out: Path) -> None:
     out.mkdir(parents=True)
     titles = [row["title"] for row in rows]
     for number, row in enumerate(rows):
@@ -141,7 +87,7 @@ def tutorial_pages(rows: list[dict], out: Path) -> None:
         (out / f"{number:02d}-{charset}.html").write_bytes(page.encode(charset))
 
 
-def poem_pages(rows: list[dict], out: Path) -> None:
+def poem_pages(rows: list[Row], out: Path) -> None:
     """Three pages of twelve poems: Big5, GB18030 and UTF-8 that no <meta> declares."""
     out.mkdir(parents=True)
     in_big5 = [row for row in rows if fits(row["text"], "big5")]
@@ -156,7 +102,7 @@ def poem_pages(rows: list[dict], out: Path) -> None:
         (out / f"{name}.html").write_bytes(page.encode(charset))
 
 
-def hazards(advertising: Path, rows: list[dict], out: Path) -> None:
+def hazards(advertising: Path, rows: list[Row], out: Path) -> None:
     """A keyword-stuffed page, a page of one line said over and over, a bad byte, a cut page."""
     out.mkdir(parents=True)
     words = [line.strip() for line in advertising.read_text("utf-8").splitlines()][:14]
@@ -199,15 +145,15 @@ def fits(text: str, charset: str) -> bool:
 
 def reports(unpacked: Path, out: Path) -> None:
     out.mkdir(parents=True)
-    for name in REPORTS:
+    for name in CHOSEN["reports"]:
         folder = f"competition-dataset-{name[:2]}"
         shutil.copyfile(unpacked / ICDAR / folder / f"{name}.pdf", out / f"{name}.pdf")
-    for name in DOCLING_REPORTS:
+    for name in CHOSEN["reports_of_docling"]:
         (found,) = sorted((unpacked / "docling").rglob(f"pdf/**/{name}.pdf"))
         shutil.copyfile(found, out / f"{name}.pdf")
 
 
-def statute_files(rows: list[dict], every: list[dict], out: Path) -> None:
+def statute_files(rows: list[Row], every: list[Row], out: Path) -> None:
     """Eight statutes as PDF files of several pages, three of which are text rows too."""
     taken = {row["id"] for row in rows}
     fresh = [r for r in every if r["id"] not in taken and 2500 <= len(r["text"]) <= 6000]
@@ -217,13 +163,13 @@ def statute_files(rows: list[dict], every: list[dict], out: Path) -> None:
         (out / f"statute-{number}.pdf").write_bytes(saved(typeset(row["title"], row["text"])))
 
 
-def hard_files(unpacked: Path, rows: list[dict], out: Path) -> None:
+def hard_files(unpacked: Path, rows: list[Row], out: Path) -> None:
     """Scans, files cut short, and one that asks for a password."""
     out.mkdir(parents=True)
     ocr = unpacked / "docling/tests/data/ocr/sources"
     for name in ("ocr_test", "ocr_test_rotated_90"):
         shutil.copyfile(ocr / f"{name}.pdf", out / f"scan-{name}.pdf")
-    row = by_hash(row for row in rows if 2000 <= len(row["text"]) <= 4000)[40]
+    row = by_hash(row for row in rows if 2000 <= len(row["text"]) <= 4000)[20]
     pages = typeset(row["title"], row["text"])
     (out / "scan-statute.pdf").write_bytes(saved(scanned(pages, 2)))
     (out / "password.pdf").write_bytes(saved(pages, password="lianjin"))
@@ -262,7 +208,8 @@ def scanned(document: pymupdf.Document, count: int) -> pymupdf.Document:
 
 
 def saved(document: pymupdf.Document, password: str | None = None) -> bytes:
-    """The file's bytes without dates or random ids; RC4, whose key needs no random salt."""
+    """The file's bytes without dates or random ids; under AES-256 if there is a password."""
     document.set_metadata({})
-    lock = {"encryption": pymupdf.PDF_ENCRYPT_RC4_128, "user_pw": password} if password else {}
-    return document.tobytes(garbage=3, deflate=True, no_new_id=True, **lock)
+    lock = {"encryption": AES_256, "user_pw": password} if password else {}
+    content: bytes = document.tobytes(garbage=3, deflate=True, no_new_id=True, **lock)
+    return content
