@@ -45,9 +45,7 @@ def buckets_of(manifest: Manifest) -> tuple[Bucket, ...]:
         tokens = sum(shard.tokens for shard in shards)
         if tokens:
             listed = tuple((shard.sha256, shard.tokens) for shard in shards)
-            found.append(
-                Bucket(name, dict(tags), tokens, len(listed), _digest(listed), listed)
-            )
+            found.append(Bucket(name, dict(tags), tokens, len(listed), _digest(listed), listed))
     if not found:
         raise UserError("manifest.json: no train shard holds a token; there is nothing to draw")
     return tuple(found)

@@ -192,9 +192,7 @@ def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no
     for block in range(1, blocks + 1):
         free = int(sequences) * block
         for bucket in range(buckets):
-            integrals[bucket] = _integral(
-                block, bucket, starts, ramps, weights, offsets, sequences
-            )
+            integrals[bucket] = _integral(block, bucket, starts, ramps, weights, offsets, sequences)
             counts[bucket] = max(counts[bucket], int(np.floor(integrals[bucket] + _NEAR)))
             free -= counts[bucket]
         for bucket in range(buckets):
@@ -219,9 +217,7 @@ def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no
                 behind = integrals[bucket] - counts[bucket]
                 before = int(
                     np.floor(
-                        _integral(
-                            block - 1, bucket, starts, ramps, weights, offsets, sequences
-                        )
+                        _integral(block - 1, bucket, starts, ramps, weights, offsets, sequences)
                         + _NEAR
                     )
                 )

@@ -192,9 +192,7 @@ class Course:
         first = group[0][0]
         length = schedule.length_of(first)
         sequences = batch // length
-        counts = BlockCounts(
-            [stretch for _, stretch in group], sequences, self._carry / length
-        )
+        counts = BlockCounts([stretch for _, stretch in group], sequences, self._carry / length)
         origin = self._cursors.copy()
         again = first.reuse_order_of is not None
         if again:

@@ -142,9 +142,7 @@ def _value(tag: str, bucket: Bucket) -> str | None:
     return bucket.name if tag == "bucket" else bucket.tags.get(tag)
 
 
-def _values(
-    tag: str, buckets: Sequence[Bucket], inside: npt.NDArray[np.bool_]
-) -> list[str]:
+def _values(tag: str, buckets: Sequence[Bucket], inside: npt.NDArray[np.bool_]) -> list[str]:
     found = (_value(tag, bucket) for bucket, held in zip(buckets, inside, strict=True) if held)
     return sorted({value for value in found if value is not None})
 

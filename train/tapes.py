@@ -75,9 +75,7 @@ def spans(key: np.uint64, states: Sequence[TapeState]) -> Ints:
             unread = rows[current][DOMAIN] - offset
             if offset or rows[current][PARENT] >= 0:
                 grown = unread + state.tokens - tokens
-                add(
-                    state.drawn, grown, state.block, current, pass_number, offset, unread, tokens
-                )
+                add(state.drawn, grown, state.block, current, pass_number, offset, unread, tokens)
                 add(state.drawn + grown, state.tokens, state.block, -1, 0, 0, 0, 0)
             else:
                 add(state.drawn, state.tokens, state.block, -1, 0, 0, 0, 0)

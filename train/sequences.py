@@ -1,0 +1,177 @@
+"""From draws to tokens: the sequences of a stream, read from shards on a local disk.
+
+Sequences hold tokens of one bucket. Labels are the inputs shifted by one, -100 where the next
+token begins another document; the token after a sequence's last is looked up on the tape, so that
+in every pass each token but the documents' first is predicted exactly once. Positions count from
+each document's start, or from where its reading was cut.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from corpus.settings import UserError
+from tokenization.manifest import ShardEntry, check_tokenizer, read_manifest
+from train.buckets import buckets_of
+from train.reading import document_at, fill, runs_of
+from train.shard_files import ShardFiles
+from train.stream import Draws, Stream
+
+Int32s = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences, read. n sequences of L tokens."""
+
+    inputs: Int32s
+    """int32 [n, L]"""
+    labels: Int32s
+    """int32 [n, L]: the token after each input, or -100 where that begins another document."""
+    positions: Int32s
+    """int32 [n, L], 0 at the start of each document and wherever the text does not go on."""
+    bucket: Int32s
+    """int32 [n]: index into the stream's buckets."""
+
+    @property
+    def cu_seqlens(self) -> Int32s:
+        """int32 [documents + 1]: where documents begin in the n * L tokens end to end, and n * L.
+
+        What variable-length attention kernels call `cu_seqlens`.
+        """
+        flat = self.positions.reshape(-1)
+        return np.append(np.flatnonzero(flat == 0), flat.size).astype(np.int32)
+
+
+class SequenceReader:
+    """Reads what a stream draws."""
+
+    def __init__(
+        self,
+        shards: str | Path,
+        stream: Stream,
+        *,
+        verify: Literal["sizes", "checksums"] = "sizes",
+        tokenizer: str | Path | None = None,
+    ) -> None:
+        """Open the folder of shards that `stream` was made for.
+
+        Sizes are always checked; `checksums` reads every byte once. With `tokenizer`, a folder,
+        its fingerprint is held against the shards'.
+
+        Raises:
+            UserError: the folder's shards are not the stream's, a file is missing or damaged, or
+                the tokenizer is another.
+        """
+        manifest = read_manifest(shards)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, manifest)
+        found = buckets_of(manifest)
+        if found != stream.buckets:
+            names = [
+                b.name
+                for b in (*found, *stream.buckets)
+                if not (b in found and b in stream.buckets)
+            ]
+            raise UserError(
+                f"{shards}/manifest.json: the shards of {', '.join(dict.fromkeys(names))} are not those that the "
+                "mixture was planned for"
+            )
+        by_bucket = manifest.buckets("train")
+        self._entries: list[ShardEntry] = []
+        starts: list[int] = []
+        first = [0]
+        for bucket in stream.buckets:
+            entries = by_bucket[bucket.name]
+            self._entries.extend(entries)
+            starts.extend(np.cumsum([0] + [entry.tokens for entry in entries]).tolist())
+            first.append(len(self._entries))
+        self._shard_first = np.array(first, np.int64)
+        self._shard_starts = np.array(starts, np.int64)
+        self._span_first = np.cumsum([0] + [len(rows) for rows in stream.spans]).astype(np.int64)
+        self._spans = np.concatenate(stream.spans)
+        self._files = ShardFiles(shards, manifest, self._entries)
+        if verify == "checksums":
+            self._files.check_checksums()
+
+    def read(self, draws: Draws) -> Batch:
+        """The sequences of `draws` (any part of a batch), in their order.
+
+        Raises:
+            UserError: a shard has vanished or changed since the reader was made.
+        """
+        shape = (len(draws), draws.length)
+        inputs, labels, positions = (np.empty(shape, np.int32) for _ in range(3))
+        files, row = self._files, 0
+        while row < len(draws):
+            row, missing = fill(
+                row,
+                draws.bucket,
+                draws.start,
+                self._span_first,
+                self._spans,
+                self._shard_first,
+                self._shard_starts,
+                files.bin_addresses,
+                files.idx_addresses,
+                files.documents,
+                files.dtype.itemsize,
+                inputs,
+                labels,
+                positions,
+            )
+            if missing >= 0:
+                files.open(missing)
+        return Batch(inputs, labels, positions, draws.bucket)
+
+    def document_ids(self, draws: Draws) -> list[str]:
+        """The ids of all documents with tokens in these sequences, sorted.
+
+        Raises:
+            UserError: a shard has no lineage file.
+        """
+        wanted: dict[int, set[int]] = {}
+        for bucket, start in zip(draws.bucket.tolist(), draws.start.tolist(), strict=True):
+            for shard, documents in self._documents(bucket, start, draws.length):
+                wanted.setdefault(shard, set()).update(documents)
+        ids: set[str] = set()
+        for shard, documents in wanted.items():
+            column = self._lineage(shard)
+            ids.update(column[document].as_py() for document in documents)
+        return sorted(ids)
+
+    def document_id(self, bucket: int, drawn: int) -> str:
+        """The id of the document that token `drawn` of a bucket's drawn tape belongs to."""
+        ((shard, documents),) = self._documents(bucket, drawn, 1)
+        return str(self._lineage(shard)[documents[0]].as_py())
+
+    def close(self) -> None:
+        """Unmap the shards."""
+        self._files.close()
+
+    def _documents(self, bucket: int, start: int, length: int) -> list[tuple[int, range]]:
+        """(shard, its documents) for each run of a sequence."""
+        first, last = self._shard_first[bucket], self._shard_first[bucket + 1]
+        own = self._shard_starts[first + bucket : last + bucket + 1]
+        rows = self._spans[self._span_first[bucket] : self._span_first[bucket + 1]]
+        size, found = self._files.dtype.itemsize, []
+        for shard, offset, tokens in runs_of(start, length, rows, int(first), own):
+            self._files.open(shard)
+            index, documents = self._files.idx_addresses[shard], self._files.documents[shard]
+            low = document_at(index, documents, offset * size)
+            high = document_at(index, documents, (offset + tokens - 1) * size)
+            found.append((shard, range(low, high + 1)))
+        return found
+
+    def _lineage(self, shard: int) -> "pa.ChunkedArray":  # noqa: F821
+        path = f"{self._files.folder}/{self._entries[shard].path}.lineage.parquet"
+        try:
+            return pq.read_table(path, columns=["doc_id"])["doc_id"]
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{path}: there is no lineage file, so documents cannot be told by their ids"
+            ) from error
