@@ -1,0 +1,90 @@
+"""A tiny run to train in tests: two buckets of made-up tokens, a four-row mixture, a small Llama."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+
+from tokenization.manifest import TokenizerInfo, tokenizer_fingerprint
+from tokenization.token_lists import write_shards_from_token_lists
+
+VOCABULARY = 96
+EOS = 2
+LENGTH = 32
+
+
+def write_inputs(folder: Path, seed: int = 0) -> None:
+    """Write tokenizer/, shards/ and mixture.yaml under `folder`."""
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir(parents=True)
+    words = {f"w{number}": number for number in range(VOCABULARY)}
+    Tokenizer(WordLevel(words, unk_token="w0")).save(str(tokenizer / "tokenizer.json"))
+    draw = np.random.default_rng(seed)
+
+    def documents(number: int, low: int, high: int) -> list[np.ndarray]:
+        lengths = draw.integers(3, 60, number)
+        return [np.append(draw.integers(low, high, length), EOS) for length in lengths]
+
+    write_shards_from_token_lists(
+        folder / "shards",
+        {
+            ("zh-general-law", "train"): [documents(40, 5, 40), documents(30, 5, 40)],
+            ("en-finance-filing", "train"): [documents(50, 30, VOCABULARY)],
+            ("zh-general-law", "heldout"): [documents(5, 5, 40)],
+            ("en-finance-filing", "heldout"): [documents(5, 30, VOCABULARY)],
+        },
+        vocabulary_size=VOCABULARY,
+        eos_id=EOS,
+        tokenizer=TokenizerInfo(
+            fingerprint=tokenizer_fingerprint(tokenizer), vocabulary_size=VOCABULARY, eos_id=EOS
+        ),
+    )
+    (folder / "mixture.yaml").write_text(
+        f"sequence_length: {LENGTH}\nmax_epochs: 8\nstages:\n"
+        "  - {name: one, tokens: 1024, mix: {lang: {zh: 1, en: 1}}}\n"
+        "  - {name: two, tokens: 1536, mix: {lang: {zh: '2 -> 1', en: 1}}}\n",
+        encoding="utf-8",
+    )
+
+
+def write_config(folder: Path, **changes: Any) -> Path:
+    """Write a run config of ten steps in two phases; `changes` replace whole keys."""
+    config: dict[str, Any] = {
+        "name": "tiny",
+        "output": str(folder / "run"),
+        "seed": 3,
+        "model": {
+            "config": {
+                "vocab_size": VOCABULARY,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "max_position_embeddings": LENGTH,
+            }
+        },
+        "tokenizer": str(folder / "tokenizer"),
+        "shards": str(folder / "shards"),
+        "mixture": str(folder / "mixture.yaml"),
+        "batch_tokens": 8 * LENGTH,
+        "micro_batch_tokens": 4 * LENGTH,
+        "phases": [
+            {
+                "name": "embeddings",
+                "train": ["embeddings", "lm_head"],
+                "tokens": 768,
+                "learning_rate": {"peak": 1e-2},
+            },
+            {"name": "all", "train": "all", "learning_rate": {"peak": 1e-2, "warmup": 0.2}},
+        ],
+        "precision": {"weights": "fp32"},
+        "evaluation": {"tokens_per_bucket": 120},
+        "checkpoints": {"every_steps": 2},
+    }
+    path = folder / "run.yaml"
+    path.write_text(json.dumps(config | changes), encoding="utf-8")
+    return path

@@ -1,0 +1,313 @@
+"""Checkpoints that are whole or not there: written in the background, checked, never half read.
+
+A checkpoint is a folder `step-0000123/` of DeepSpeed's files (each rank writes its own part), a
+`progress.json`, and, written last, `COMPLETE.json` with every file's size and SHA-256. A folder
+without that marker is a write that did not finish: it is never read, and removed at the next
+start. Saving copies the state to host memory and returns; a thread writes while training goes on.
+
+The end of a phase leaves `phase-NAME/`: the weights alone, in fp32, as a Hugging Face folder with
+the same marker.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corpus.settings import UserError
+from train.launch import Ranks, deepspeed
+
+MARKER = "COMPLETE.json"
+PROGRESS = "progress.json"
+_SUMS = ".files.json"
+
+
+@dataclass
+class Progress:
+    """All of a run's state that is not weights or optimizer state; small, and JSON.
+
+    The data's position is `step` itself, and random numbers are seeded from seed, step and rank,
+    so neither needs more than this.
+    """
+
+    step: int = 0
+    """The next step to take, over the whole run."""
+    phase: str = ""
+    world_size: int = 1
+    zero_stage: int = 1
+    bad_steps: list[int] = field(default_factory=list)
+    """Steps whose update was left out."""
+    recent_losses: list[float] = field(default_factory=list)
+    """The losses by which a spike is judged."""
+    drawn_tokens: dict[str, int] = field(default_factory=dict)
+    """Tokens trained on so far, by bucket."""
+    scored: bool = False
+    """The held-out scores before the first step are recorded."""
+    stream: dict[str, Any] = field(default_factory=dict)
+    """What the data's stream needs to go on (`train.stream.Stream.checkpoint`)."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint could not be written or is damaged."""
+
+
+class HostCopyEngine(deepspeed.runtime.checkpoint_engine.checkpoint_engine.CheckpointEngine):
+    """DeepSpeed's checkpoint engine that only copies to host memory; `Writer` writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[tuple[Path, Any]] = []
+
+    def create(self, info: Any) -> None:
+        """Nothing to prepare."""
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Keep a copy of `state_dict`, to be written to `path`."""
+        self.pending.append((Path(path), _copy_to_host(state_dict, {})))
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """Read one of the run's own files; `resume_point` has checked its checksum."""
+        return torch.load(path, map_location=map_location, weights_only=False)
+
+    def commit(self, info: Any) -> bool:
+        """The marker is written by `Writer`, when the files are."""
+        return True
+
+
+def _copy_to_host(value: Any, seen: dict[int, torch.Tensor]) -> Any:
+    """A deep copy with every tensor in host memory; tensors that are one stay one."""
+    if isinstance(value, torch.Tensor):
+        if id(value) not in seen:
+            seen[id(value)] = value.detach().to("cpu", copy=True)
+        return seen[id(value)]
+    if isinstance(value, dict):
+        return type(value)((key, _copy_to_host(item, seen)) for key, item in value.items())
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(_copy_to_host(item, seen) for item in value)
+    return value
+
+
+class Writer:
+    """Writes checkpoints of one rank into a folder, one at a time, in a thread of its own."""
+
+    def __init__(self, folder: Path, ranks: Ranks, keep: int, asynchronous: bool) -> None:
+        self.folder = folder
+        self._ranks = ranks
+        self._keep = keep
+        self._asynchronous = asynchronous
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    def save(self, engine: Any, progress: Progress) -> None:
+        """Save the engine's whole state as of now. All ranks call it together.
+
+        Raises:
+            CheckpointError: the checkpoint before this one could not be written.
+        """
+        self.wait()
+        name = step_folder(progress.step)
+        target = self.folder / name
+        if (target / MARKER).exists():
+            return  # the same step, saved a moment ago: it is the same state
+        if self._ranks.is_first:
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir(parents=True)
+        torch.distributed.barrier()
+        copies = HostCopyEngine()
+        engine.checkpoint_engine = copies
+        engine.save_checkpoint(str(self.folder), tag=name, save_latest=False)
+        state = dataclasses.replace(
+            progress,
+            bad_steps=list(progress.bad_steps),
+            recent_losses=list(progress.recent_losses),
+            drawn_tokens=dict(progress.drawn_tokens),
+        )
+        self._thread = threading.Thread(
+            target=self._write, args=(target, copies.pending, state), name="checkpoint"
+        )
+        self._thread.start()
+        if not self._asynchronous:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when nothing is being written on this rank; raise if writing failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise CheckpointError(f"a checkpoint could not be written: {failure}") from failure
+
+    def _write(self, target: Path, files: list[tuple[Path, Any]], progress: Progress) -> None:
+        try:
+            sums = {}
+            for path, state in files:
+                torch.save(state, path)
+                sums[str(path.relative_to(target))] = _seal(path)
+            write_json(target / f"rank-{self._ranks.rank}{_SUMS}", sums)
+            if self._ranks.is_first:
+                write_json(target / PROGRESS, dataclasses.asdict(progress))
+                self._finish(target)
+        except BaseException as error:
+            self._failure = error
+
+    def _finish(self, target: Path, timeout_s: float = 3600.0) -> None:
+        """Wait for the other ranks' files, then write the marker and drop old checkpoints."""
+        parts = [target / f"rank-{rank}{_SUMS}" for rank in range(self._ranks.world_size)]
+        deadline = time.monotonic() + timeout_s
+        while missing := [part.name for part in parts if not part.exists()]:
+            if time.monotonic() > deadline:
+                raise CheckpointError(f"{target}: no {missing[0]} after {timeout_s:.0f} s")
+            time.sleep(0.05)
+        write_marker(target, [part.name for part in parts])
+        for old in whole_checkpoints(self.folder)[: -self._keep]:
+            remove(old)
+
+
+def step_folder(step: int) -> str:
+    """The name of the checkpoint before step `step`."""
+    return f"step-{step:09d}"
+
+
+def phase_folder(name: str) -> str:
+    """The name of the weights at a phase's end."""
+    return f"phase-{name}"
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Step checkpoints with a marker, oldest first."""
+    return sorted(path.parent for path in folder.glob(f"step-*/{MARKER}"))
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on: the whole state at a step, or only the weights after a phase."""
+
+    path: Path
+    progress: Progress
+    whole: bool
+    """A step checkpoint, with the optimizer's state."""
+
+
+def resume_point(folder: Path, ranks: Ranks) -> ResumePoint | None:
+    """The newest checkpoint whose every byte is as it was written; None for a fresh run.
+
+    All ranks call it together; the first one looks, and reports damaged ones on stderr.
+    """
+    found: list[tuple[str, bool] | None] = [None]
+    if ranks.is_first:
+        candidates = [(read_progress(path).step, True, path) for path in whole_checkpoints(folder)]
+        candidates += [
+            (read_progress(path.parent).step, False, path.parent)
+            for path in folder.glob(f"phase-*/{MARKER}")
+        ]
+        # After a phase's last step the next one starts from its weights, not from its state.
+        for _, whole, path in sorted(candidates, key=lambda c: (c[0], not c[1]), reverse=True):
+            problem = damage(path)
+            if problem is None:
+                found = [(path.name, whole)]
+                break
+            print(
+                f"warning: {path} is damaged ({problem}); the checkpoint before it is used",
+                file=sys.stderr,
+            )
+    torch.distributed.broadcast_object_list(found, src=0)
+    if found[0] is None:
+        return None
+    name, whole = found[0]
+    return ResumePoint(folder / name, read_progress(folder / name), whole)
+
+
+def read_progress(path: Path) -> Progress:
+    """The progress saved in a checkpoint."""
+    return Progress(**json.loads((path / PROGRESS).read_text(encoding="utf-8")))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the files of a folder that has a marker; None if nothing is."""
+    try:
+        files = json.loads((path / MARKER).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{MARKER} cannot be read: {error}"
+    for name, entry in files.items():
+        try:
+            size = (path / name).stat().st_size
+            if size != entry["bytes"]:
+                return f"{name} has {size} bytes instead of {entry['bytes']}"
+            if _sha256(path / name) != entry["sha256"]:
+                return f"{name} has changed since it was written"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def write_marker(target: Path, sums: list[str] | None = None) -> None:
+    """Declare a folder whole. `sums` names the ranks' checksum files; else all is read anew."""
+    files: dict[str, Any] = {}
+    if sums is None:
+        for path in sorted(target.rglob("*")):
+            if path.is_file() and path.name != MARKER:
+                files[str(path.relative_to(target))] = _seal(path)
+    else:
+        for name in sums:
+            files |= json.loads((target / name).read_text(encoding="utf-8"))
+        files[PROGRESS] = _seal(target / PROGRESS)
+    write_json(target / MARKER, {"files": files})
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an interrupted run left: folders without a marker."""
+    for path in [*folder.glob("step-*"), *folder.glob("phase-*"), *folder.glob("removed-*")]:
+        if path.is_dir() and not (path / MARKER).exists():
+            shutil.rmtree(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint so that a kill in the middle leaves nothing that looks whole."""
+    (path / MARKER).unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: it is there and whole, or as it was."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8") as file:
+        json.dump(content, file, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    """Force a file to the disk; its size and checksum."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(engine: Any, point: ResumePoint) -> None:
+    """Put a step checkpoint's weights and optimizer state into a fresh engine, exactly.
+
+    Raises:
+        UserError: DeepSpeed cannot read it.
+    """
+    engine.checkpoint_engine = HostCopyEngine()
+    loaded, _ = engine.load_checkpoint(
+        str(point.path.parent), tag=point.path.name, load_lr_scheduler_states=False
+    )
+    if loaded is None:
+        raise UserError(f"{point.path}: DeepSpeed could not load this checkpoint")

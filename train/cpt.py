@@ -1,0 +1,445 @@
+"""Continued pretraining: shards and a mixture in, a trained model out.
+
+    python -m train.cpt configs/train/demo.yaml
+    torchrun --nproc-per-node 8 -m train.cpt configs/train/X.yaml
+    deepspeed --module train.cpt configs/train/X.yaml
+
+The run goes through the phases of its config. Each phase is a fresh DeepSpeed engine that starts
+from the weights the phase before it left. The data of step n is a pure function of n, so a run
+that was killed anywhere continues where it stood by the same command.
+
+Read from the top: `main`, `train` (the phases), `train_phase` (the steps), `take_step`.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corpus.settings import command
+from train import checkpoint, launch
+from train.attention import choose_attention
+from train.checkpoint import Progress, Writer
+from train.engine import full_weights, start_engine, trained_parameters
+from train.evaluate import HeldOut, evaluate, held_out
+from train.export import export
+from train.feed import Feed, MicroBatch
+from train.journal import Journal, write_summary
+from train.launch import Ranks
+from train.learning_rate import learning_rate
+from train.model import first_model, model_shape, save_weights, saved_model
+from train.run_config import RunConfig, read_run_config
+from train.run_plan import PhasePlan, RunPlan, describe, plan_run
+from train.throughput import ModelFlops, device_name, matrix_weights, peak_flops, phase_flops
+from train.watch import LossWatch, poison
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `python -m train.cpt`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.cpt",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  python -m train.cpt configs/train/demo.yaml --plan       what it would cost, without training
+  python -m train.cpt configs/train/demo.yaml              train, or continue a run that stopped
+  torchrun --nproc-per-node 8 --max-restarts 3 -m train.cpt configs/train/X.yaml
+                                                           eight GPUs; a crash costs minutes
+The config's keys are explained in configs/train/demo.yaml. The run's folder then holds model/
+(a Hugging Face folder), metrics.jsonl, summary.json and checkpoints/.""",
+    )
+    parser.add_argument("config", help="the run config, YAML")
+    parser.add_argument(
+        "--plan", action="store_true", help="print parameters, memory, steps and hours, and stop"
+    )
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="with --plan: for N devices (default: all ranks)"
+    )
+    parser.add_argument(
+        "--mfu", type=float, default=0.5, help="with --plan: assumed share of peak (default 0.5)"
+    )
+    parser.add_argument(
+        "--device-name", default="NVIDIA H200", help="with --plan: whose peak (default NVIDIA H200)"
+    )
+    # The deepspeed launcher passes this to every process; the environment says the same.
+    parser.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    run = read_run_config(options.config)
+    if options.plan:
+        print(
+            describe(run, options.devices or launch.world_size(), options.mfu, options.device_name)
+        )
+        return 0
+    ranks = launch.start(run.watch.collective_timeout_s)
+    try:
+        return train(run, ranks)
+    finally:
+        launch.stop()
+
+
+@dataclass
+class Run:
+    """What the steps of a run share."""
+
+    config: RunConfig
+    plan: RunPlan
+    ranks: Ranks
+    folder: Path
+    progress: Progress
+    journal: Journal
+    writer: Writer
+    feed: Feed
+    samples: list[HeldOut]
+    stop_requested: bool = False
+
+
+def train(config: RunConfig, ranks: Ranks) -> int:
+    """Run every phase that is not finished, then evaluate, export and summarize.
+
+    Returns:
+        The exit status: 0, or 143 after a SIGTERM (everything is saved; run it again).
+    """
+    plan = plan_run(config, ranks.world_size)
+    folder = Path(config.output)
+    checkpoints = folder / "checkpoints"
+    if ranks.is_first:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint.sweep(checkpoints)
+    torch.distributed.barrier()
+    point = checkpoint.resume_point(checkpoints, ranks)
+    progress = point.progress if point else Progress()
+    run = Run(
+        config,
+        plan,
+        ranks,
+        folder,
+        progress,
+        Journal(
+            folder,
+            config.logging,
+            plan.steps,
+            progress.step if point else -1,  # nothing of a run without a checkpoint is kept
+            ranks.is_first,
+            config.name,
+        ),
+        Writer(checkpoints, ranks, config.checkpoints.keep, config.checkpoints.asynchronous),
+        Feed(plan, ranks),
+        held_out(
+            config.shards,
+            config.tokenizer,
+            config.evaluation.tokens_per_bucket,
+            config.evaluation.sequence_length or plan.schedule.longest_sequence,
+        ),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stop_requested", True))
+    engine: Any = None
+    for number, phase in enumerate(plan.phases):
+        if progress.step > phase.end or (
+            progress.step == phase.end and not (point and point.whole)
+        ):
+            continue
+        engine = None  # frees the last phase's optimizer before the next one's is built
+        engine = open_phase(run, number)
+        if point and point.whole and progress.step > phase.first:
+            checkpoint.load(engine, point)
+            run.journal.event(progress.step, "resume", checkpoint=point.path.name)
+            run.journal.say(f"continuing after step {progress.step} from {point.path}")
+        else:
+            run.journal.event(
+                progress.step,
+                "phase",
+                name=phase.name,
+                first_step=phase.first,
+                steps=phase.steps,
+                trained_parameters=trained_parameters(engine.module),
+            )
+        point = None
+        if progress.step == 0 and not progress.scored:
+            score(run, engine)
+        if not train_phase(run, engine, phase):
+            run.journal.close()
+            return 128 + signal.SIGTERM
+        close_phase(run, engine, phase)
+    if engine is None:
+        run.journal.say(f"{config.name}: this run is finished; {folder / 'model'} holds its model")
+    finish(run)
+    run.journal.close()
+    return 0
+
+
+def open_phase(run: Run, number: int) -> Any:
+    """A fresh engine over the weights that the phase before left, or the run's first weights."""
+    config, plan, ranks = run.config, run.plan, run.ranks
+    dtype = torch.bfloat16 if config.precision.weights == "bf16" else torch.float32
+    attention = choose_attention(config.backends.attention, ranks.device, dtype)
+    if number:
+        before = checkpoint.phase_folder(plan.phases[number - 1].name)
+        model = saved_model(run.writer.folder / before, attention)
+    else:
+        model = first_model(config, plan.shape, attention)
+    old_rows = model_shape(config).vocab_size
+    settings = plan.phases[number].settings
+    return start_engine(config, settings, model, plan.accumulation_steps, old_rows, ranks)
+
+
+def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
+    """Take the phase's remaining steps; False if the run was asked to stop before its end."""
+    config, progress, ranks = run.config, run.progress, run.ranks
+    watch = LossWatch(config.watch, progress.recent_losses)
+    meter = Meter(phase_flops(run.plan.shape, phase.settings), ranks)
+    progress.phase = phase.name
+    micro_batches = run.feed.steps(progress.step, phase.end)
+    while progress.step < phase.end:
+        step = progress.step
+        waiting = time.monotonic()
+        batch = next(micro_batches)
+        data_seconds = time.monotonic() - waiting
+        rate = learning_rate(phase.settings.learning_rate, step - phase.first, phase.steps)
+        result = take_step(run, engine, batch, step, rate, watch.limit())
+        progress.step += 1
+        meter.add(result, batch, data_seconds)
+        for bucket, tokens in zip(run.plan.bucket_names, result.drawn, strict=True):
+            progress.drawn_tokens[bucket] = progress.drawn_tokens.get(bucket, 0) + tokens
+        if result.applied:
+            watch.add(result.loss)
+            progress.recent_losses = watch.recent
+        else:
+            progress.bad_steps.append(step)
+            report_bad_step(run, batch, result, step, watch.limit())
+        if progress.step % config.logging.every_steps == 0 or progress.step == phase.end:
+            run.journal.step(
+                {
+                    "step": progress.step,
+                    "phase": phase.name,
+                    "tokens": progress.step * run.plan.batch_tokens,
+                    "learning_rate": rate,
+                    "gradient_norm": float(engine.get_global_grad_norm() or 0.0),
+                    "drawn": dict(progress.drawn_tokens),
+                    **meter.read(run.plan.bucket_names),
+                }
+            )
+        every = config.evaluation.every_steps
+        if every and progress.step % every == 0 and progress.step < run.plan.steps:
+            score(run, engine)
+            meter.restart()
+        every = config.checkpoints.every_steps
+        if result.stop or (every and progress.step % every == 0 and progress.step < phase.end):
+            run.writer.save(engine, progress)
+            meter.restart()
+        if result.stop:
+            run.writer.wait()
+            run.journal.event(progress.step, "stop", reason="SIGTERM")
+            run.journal.say(f"stopped at step {progress.step}; the same command continues")
+            return False
+    return True
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What is known after a step, the same on all ranks."""
+
+    loss: float
+    """Mean nats per predicted token over the global batch."""
+    nats: list[float]
+    """Summed loss by bucket."""
+    predicted: list[int]
+    """Predicted tokens by bucket."""
+    drawn: list[int]
+    """Tokens by bucket, document starts included."""
+    applied: bool
+    """False if the update was left out because the loss or a gradient was not sound."""
+    stop: bool
+    """Some rank was asked to stop."""
+
+
+def take_step(
+    run: Run, engine: Any, batch: list[MicroBatch], step: int, rate: float, spike_limit: float
+) -> StepResult:
+    """One optimizer step: forward and backward over this rank's micro-batches, then the update.
+
+    The loss is the mean over all predicted tokens of the global batch, whatever the split into
+    ranks and micro-batches.
+    """
+    device, world_size = run.ranks.device, run.ranks.world_size
+    torch.manual_seed(
+        hash((run.config.seed, step, run.ranks.rank))
+    )  # dropout, if the model has any
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    buckets = len(run.plan.bucket_names)
+    predicted_here = sum(micro_batch.predicted for micro_batch in batch)
+    predicted = torch.tensor(float(predicted_here), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(predicted)
+    # DeepSpeed averages gradients over ranks, so a rank's share is multiplied by their number.
+    scale = (world_size / predicted).float()
+    sums = torch.zeros(3 * buckets + 1, dtype=torch.float64, device=device)
+    for number, micro_batch in enumerate(batch):
+        losses = engine(
+            micro_batch.inputs,
+            micro_batch.positions,
+            micro_batch.labels,
+            micro_batch.documents,
+            scale=scale,
+        )
+        micro_batch.add_to(sums[:-1].view(3, buckets), losses.detach())
+        loss = losses.sum()
+        if number == len(batch) - 1:
+            sums[-1] = float(run.stop_requested)
+            torch.distributed.all_reduce(sums)
+            loss = loss * poison(sums[:buckets].sum() / predicted, spike_limit).float()
+        engine.backward(loss, scale_wrt_gas=False)
+        engine.step()
+    nats, counts, drawn = sums[:-1].view(3, buckets).tolist()
+    return StepResult(
+        loss=sum(nats) / sum(counts),
+        nats=nats,
+        predicted=[round(count) for count in counts],
+        drawn=[round(count) for count in drawn],
+        applied=engine.was_step_applied(),
+        stop=bool(sums[-1] > 0),
+    )
+
+
+class Meter:
+    """Losses and speed since the last line of the journal."""
+
+    def __init__(self, flops: ModelFlops, ranks: Ranks) -> None:
+        self._flops, self._ranks = flops, ranks
+        self._peak = peak_flops(device_name(ranks.device))
+        self._results: list[StepResult] = []
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the time so far: something other than steps took it."""
+        self._began = time.monotonic()
+        self._timed_steps = 0
+        self._pairs = 0
+        self._tokens = 0
+        self._data_seconds = 0.0
+
+    def add(self, result: StepResult, batch: list[MicroBatch], data_seconds: float) -> None:
+        """Count a step; `batch` is this rank's part of it."""
+        self._results.append(result)
+        self._timed_steps += 1
+        self._pairs += sum(micro_batch.documents.attended_pairs() for micro_batch in batch)
+        self._tokens += sum(len(micro_batch.inputs) for micro_batch in batch)
+        self._data_seconds += data_seconds
+
+    def read(self, bucket_names: Sequence[str]) -> dict[str, Any]:
+        """The journal's figures of the steps since the last reading."""
+        device = self._ranks.device
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        flops_per_second = self._flops.of(self._tokens, self._pairs) / seconds
+        nats = [sum(values) for values in zip(*(r.nats for r in self._results), strict=True)]
+        counts = [sum(values) for values in zip(*(r.predicted for r in self._results), strict=True)]
+        figures = {
+            "loss": sum(nats) / sum(counts),
+            "loss_per_bucket": {
+                bucket: n / c for bucket, n, c in zip(bucket_names, nats, counts, strict=True) if c
+            },
+            "steps": len(self._results),
+            "seconds": seconds / max(1, self._timed_steps),
+            "tokens_per_second": self._tokens * self._ranks.world_size / seconds,
+            "tflops_per_device": flops_per_second / 1e12,
+            "mfu": flops_per_second / self._peak if self._peak else None,
+            "data_seconds": self._data_seconds / max(1, self._timed_steps),
+            "memory_gib": (
+                torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+            ),
+        }
+        self._results.clear()
+        self.restart()
+        return figures
+
+
+def report_bad_step(
+    run: Run, batch: list[MicroBatch], result: StepResult, step: int, limit: float
+) -> None:
+    """Say which documents were in a step whose update was left out; stop if there are too many."""
+    names = run.feed.documents(batch)
+    gathered: list[Any] = [None] * run.ranks.world_size
+    torch.distributed.all_gather_object(gathered, names)
+    documents = sorted({name for part in gathered for name in part})
+    run.journal.event(
+        step + 1, "bad-step", loss=str(result.loss), limit=str(limit), documents=documents
+    )
+    run.journal.say(
+        f"step {step + 1}: loss {result.loss:.3f} (limit {limit:.3f}) or a gradient is not sound; "
+        f"its update is left out; {len(documents)} documents were in it (metrics.jsonl names them)"
+    )
+
+
+def score(run: Run, engine: Any) -> None:
+    """Evaluate on the held-out samples and record it."""
+    scores = evaluate(engine, run.samples, run.ranks, run.plan.micro_batch_tokens)
+    run.progress.scored = True
+    run.journal.evaluation(
+        run.progress.step, {bucket: asdict(value) for bucket, value in scores.items()}
+    )
+
+
+def close_phase(run: Run, engine: Any, phase: PhasePlan) -> None:
+    """Leave the phase's weights on disk, whole, before anything of the next phase begins."""
+    run.writer.wait()
+    if run.progress.step == run.plan.steps:
+        score(run, engine)
+    target = run.writer.folder / checkpoint.phase_folder(phase.name)
+    weights = full_weights(engine)
+    if run.ranks.is_first:
+        save_weights(target, engine.module.causal_lm.config, weights)
+        checkpoint.write_json(target / checkpoint.PROGRESS, asdict(run.progress))
+        checkpoint.write_marker(target)
+    torch.distributed.barrier()
+
+
+def finish(run: Run) -> None:
+    """Export the model and write the summary, from what the phases left."""
+    if run.ranks.is_first:
+        export(run.config, run.plan.phases[-1].name, run.folder / "model")
+        records = run.journal.records()
+        weights, head = matrix_weights(run.plan.shape)
+        keys = ("name", "first_step", "steps", "trained_parameters")
+        events = {r["name"]: r for r in records if r.get("event") == "phase"}
+        phases = [{key: event[key] for key in keys} for event in events.values()]
+        write_summary(
+            run.folder,
+            records,
+            {
+                "name": run.config.name,
+                "steps": run.plan.steps,
+                "tokens": run.plan.stream.tokens_before(run.plan.steps),
+                "seconds": sum(r["seconds"] * r["steps"] for r in records if r["kind"] == "step"),
+                "parameters": weights + head * (1 if run.plan.shape.tie_word_embeddings else 2),
+                "planned_tokens": run.plan.planned_tokens,
+                "drawn_tokens": run.progress.drawn_tokens,
+                "phases": phases,
+                "bad_steps": run.progress.bad_steps,
+            },
+        )
+        show_scores(run, records)
+    torch.distributed.barrier()
+
+
+def show_scores(run: Run, records: list[dict[str, Any]]) -> None:
+    """Print held-out perplexity and bits per character per bucket, before and after."""
+    scores = [record["buckets"] for record in records if record["kind"] == "evaluation"]
+    before, after = scores[0], scores[-1]
+    width = max(map(len, after))
+    run.journal.say(f"{'held-out':{width}}  {'perplexity':>21}  {'bits per character':>18}")
+    for bucket in after:
+        old, new = before[bucket], after[bucket]
+        run.journal.say(
+            f"{bucket:{width}}  {old['perplexity']:>9,.1f} → {new['perplexity']:>9,.1f}  "
+            f"{old['bits_per_character']:>8.3f} → {new['bits_per_character']:>7.3f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""One phase's DeepSpeed engine: model, optimizer and ZeRO, from weights on disk and back to disk.
+
+Every phase has an engine of its own. Freezing and unfreezing inside one engine is a known sore
+spot of DeepSpeed (its issues 4055, 4776, 5405, 6771): hooks and flat buffers stay as they were.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from corpus.settings import UserError
+from train.adapters import add_adapters, merge_adapters
+from train.launch import Ranks, deepspeed
+from train.model import (
+    PackedLanguageModel,
+    cast_weights,
+    choose_trained,
+    freeze_old_rows,
+    parameter_groups,
+    restore_rope,
+)
+from train.run_config import Phase, RunConfig, deepspeed_config, zero_stage
+
+
+def start_engine(
+    run: RunConfig,
+    phase: Phase,
+    causal_lm: PreTrainedModel,
+    accumulation_steps: int,
+    old_rows: int,
+    ranks: Ranks,
+) -> Any:
+    """A fresh engine that trains what `phase` trains, from fp32 weights on the CPU.
+
+    Args:
+        old_rows: rows of the embedding that the base tokenizer knew, for `rows: new`.
+    """
+    if phase.train == "lora":
+        add_adapters(causal_lm, phase.lora, run.seed)
+    choose_trained(causal_lm, phase)
+    weight_decay = phase.weight_decay
+    if phase.rows == "new":
+        freeze_old_rows(causal_lm, old_rows)
+        weight_decay = 0.0  # it would shrink the rows that must not change
+    if run.precision.activation_checkpointing:
+        causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+    model = PackedLanguageModel(causal_lm)
+    model.train()
+    masters = {}
+    if run.precision.weights == "bf16":
+        masters = _finer_than_bf16(model)
+        cast_weights(model, torch.bfloat16)
+    config = deepspeed_config(run, accumulation_steps)
+    model.to(ranks.device)
+    optimizer = _new_optimizer(run, parameter_groups(model, weight_decay), config, ranks)
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=optimizer, config=config, dist_init_required=False
+    )
+    restore_rope(engine.module)
+    for name, parameter in engine.module.named_parameters():
+        if name in masters:
+            deepspeed.utils.safe_set_full_fp32_param(parameter, masters[name].to(ranks.device))
+    if zero_stage(config) in (1, 2):
+        # DeepSpeed looks for Inf and NaN in bf16 and fp16 only; train.watch relies on it.
+        engine.optimizer.check_grad_overflow = True
+    return engine
+
+
+def full_weights(engine: Any) -> dict[str, torch.Tensor]:
+    """All weights in fp32 on the CPU, named as transformers does; all ranks call it together.
+
+    Trained weights come from the optimizer's master copy. Adapters are merged into their layers.
+    """
+    model = engine.module
+    state: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        full = (
+            deepspeed.utils.safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
+        )
+        if full is None:
+            with deepspeed.zero.GatheredParameters([parameter]):
+                full = parameter.detach().clone()
+        state[name.removeprefix("causal_lm.")] = full.float().cpu()
+    return merge_adapters(model.causal_lm, state)
+
+
+def trained_parameters(model: nn.Module) -> int:
+    """How many numbers the phase trains."""
+    return sum(
+        getattr(parameter, "ds_numel", parameter.numel())
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    )
+
+
+def _finer_than_bf16(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Trained weights that bf16 would round: the engine's master copies must start from these."""
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not torch.equal(parameter.bfloat16().float(), parameter)
+    }
+
+
+def _new_optimizer(
+    run: RunConfig, groups: list[dict[str, Any]], config: dict[str, Any], ranks: Ranks
+) -> torch.optim.Optimizer:
+    settings = run.optimizer
+    arguments: dict[str, Any] = {"lr": 0.0, "betas": settings.betas, "eps": settings.epsilon}
+    offloaded = config["zero_optimization"].get("offload_optimizer", {}).get("device", "none")
+    if settings.kernel == "deepspeed":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
+
+        if offloaded != "none":
+            return DeepSpeedCPUAdam(groups, adamw_mode=True, **arguments)
+        if ranks.device.type != "cuda":
+            raise UserError("optimizer.kernel: deepspeed's FusedAdam needs a GPU; take 'fused'")
+        return FusedAdam(groups, adam_w_mode=True, **arguments)
+    fused = settings.kernel == "fused" and ranks.device.type == "cuda" and offloaded == "none"
+    return torch.optim.AdamW(groups, fused=fused, foreach=False if not fused else None, **arguments)

@@ -1,0 +1,103 @@
+"""From the stream to the device: this rank's micro-batches of each step, read ahead in a thread.
+
+The thread only reads and copies; what is read for which step is the stream's pure function, so
+reading ahead cannot change it.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from train.attention import Documents, find_documents
+from train.launch import Ranks
+from train.objective import IGNORED
+from train.run_plan import RunPlan
+from train.sequences import SequenceReader
+from train.stream import Draws
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """Sequences of one micro-batch, flattened to a row of T tokens, on the device."""
+
+    inputs: torch.Tensor
+    """int64 [T]"""
+    positions: torch.Tensor
+    """int64 [T], in the document."""
+    labels: torch.Tensor
+    """int64 [T], the next token, or -100."""
+    buckets: torch.Tensor
+    """int64 [T]: the bucket of each token's sequence."""
+    documents: Documents
+    predicted: int
+    """Labels that are not -100."""
+    draws: Draws
+    """Where the sequences come from."""
+
+    def add_to(self, sums: torch.Tensor, losses: torch.Tensor) -> None:
+        """Add this micro-batch to sums [3, buckets]: nats, predicted tokens, tokens."""
+        learned = self.labels != IGNORED
+        sums[0].index_add_(0, self.buckets, losses.to(sums.dtype))
+        sums[1].index_add_(0, self.buckets, learned.to(sums.dtype))
+        sums[2].index_add_(0, self.buckets, torch.ones_like(losses, dtype=sums.dtype))
+
+
+class Feed:
+    """Reads a rank's share of every step."""
+
+    def __init__(self, plan: RunPlan, ranks: Ranks, ahead: int = 2) -> None:
+        self._plan, self._ranks, self._ahead = plan, ranks, ahead
+        self._reader = SequenceReader(plan.shards, plan.stream, tokenizer=plan.tokenizer)
+
+    def steps(self, first: int, end: int) -> Iterator[list[MicroBatch]]:
+        """The micro-batches of steps `first` to `end` - 1, in order, read up to `ahead` steps
+        before they are asked for."""
+        with ThreadPoolExecutor(1, "feed", self._enter_thread) as pool:
+            coming: list[Future[list[MicroBatch]]] = []
+            for step in range(first, end):
+                while len(coming) < min(self._ahead, end - step):
+                    coming.append(pool.submit(self.read, step + len(coming)))
+                yield coming.pop(0).result()
+
+    def read(self, step: int) -> list[MicroBatch]:
+        """This rank's micro-batches of one step."""
+        draws = self._plan.stream.share(step, self._ranks.rank, self._ranks.world_size)
+        parts = self._plan.accumulation_steps
+        edges = [len(draws) * part // parts for part in range(parts + 1)]
+        return [self._micro_batch(draws[begin:end]) for begin, end in pairwise(edges)]
+
+    def documents(self, batch: list[MicroBatch]) -> list[str]:
+        """The ids of all documents with tokens in these micro-batches."""
+        return sorted(
+            {name for micro_batch in batch for name in self._reader.document_ids(micro_batch.draws)}
+        )
+
+    def _enter_thread(self) -> None:
+        # A thread's current GPU is the first one until it says otherwise.
+        if self._ranks.device.type == "cuda":
+            torch.cuda.set_device(self._ranks.device)
+
+    def _micro_batch(self, draws: Draws) -> MicroBatch:
+        batch = self._reader.read(draws)
+        device = self._ranks.device
+        labels = batch.labels.reshape(-1)
+
+        def move(array: np.ndarray) -> torch.Tensor:
+            tensor = torch.from_numpy(np.ascontiguousarray(array.reshape(-1), dtype=np.int64))
+            if device.type == "cuda":
+                return tensor.pin_memory().to(device, non_blocking=True)
+            return tensor
+
+        return MicroBatch(
+            inputs=move(batch.inputs),
+            positions=move(batch.positions),
+            labels=move(labels),
+            buckets=move(np.repeat(batch.bucket, draws.length)),
+            documents=find_documents(batch.positions, device),
+            predicted=int((labels != IGNORED).sum()),
+            draws=draws,
+        )

@@ -1,0 +1,87 @@
+"""Starting a process of a run: the same code under `python`, `torchrun` and `deepspeed`.
+
+A plain `python -m train.cpt` is a run of one rank; what the launchers would set in the
+environment is set here, before DeepSpeed looks.
+"""
+
+import datetime
+import os
+import socket
+from dataclasses import dataclass
+
+import torch
+
+# DeepSpeed warns at import when it finds no GPU and is not told that this is meant.
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+
+import deepspeed
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """True on the rank that writes logs and reports."""
+        return self.rank == 0
+
+
+def world_size() -> int:
+    """How many ranks the launcher started; 1 under a plain `python`."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def start(timeout_s: float) -> Ranks:
+    """Join the run's process group (gloo on CPU, NCCL on GPUs) and choose this rank's device."""
+    _set_defaults()
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        # Else every start compiles DeepSpeed's shared-memory collectives (24 s), which gloo
+        # replaces with the same results.
+        from deepspeed.ops import __compatible_ops__
+
+        __compatible_ops__["deepspeed_shm_comm"] = False
+    local_rank = int(os.environ["LOCAL_RANK"])
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed(
+            dist_backend="nccl" if cuda else "gloo",
+            auto_mpi_discovery=False,
+            timeout=datetime.timedelta(seconds=timeout_s),
+            verbose=False,
+        )
+    elif not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(verbose=False)
+    return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _set_defaults() -> None:
+    """Environment of a lone rank, and settings that every rank wants."""
+    if "RANK" not in os.environ:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ.update(
+            RANK="0",
+            LOCAL_RANK="0",
+            WORLD_SIZE="1",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+    # One parse of the architecture list in DeepSpeed's kernel builder dies on "9.0a".
+    architectures = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
+    if architectures:
+        os.environ["TORCH_CUDA_ARCH_LIST"] = architectures.replace("9.0a", "9.0")
