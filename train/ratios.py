@@ -27,6 +27,8 @@ class Constraint:
     line: Line
     labels: npt.NDArray[np.int64]
     """int64 [buckets]: the part of the ratio, `UNBOUND`, or `NOTHING` where the part is 0."""
+    inside: npt.NDArray[np.bool_]
+    """bool [buckets]: those within the line's slice."""
     names: tuple[str, ...]
     shares: npt.NDArray[np.float64]
     """float64 [parts], all above 0, sum 1."""
@@ -89,7 +91,7 @@ def _at(
         names.append(name)
         numbers.append(number)
     shares = np.array(numbers) / sum(numbers)
-    return Constraint(line, labels, tuple(names), shares)
+    return Constraint(line, labels, inside, tuple(names), shares)
 
 
 def _members(
