@@ -1,0 +1,253 @@
+"""Training a fastText classifier, folding it into one table of weights, and keeping both on disk.
+
+A model is a folder: `card.json` (what it was trained on, how, how well it does, and the thresholds
+that its user may rely on), `rows.npy` and `slots.npy` (the folded weights, see
+`classifiers.scoring`), and, if wanted, `fasttext-K.bin`, which any fastText tool reads. Nothing in
+it is unpickled or evaluated on loading.
+
+Several fastText models that share words and buckets fold into one table, the mean of theirs: an
+ensemble costs nothing when it is applied.
+"""
+
+import ctypes
+import functools
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import fasttext
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from classifiers.scoring import Scores, Table, score
+from classifiers.tokens import token_text
+from corpus.settings import Settings, UserError
+
+FORMAT = 1
+SEGMENTATION = "characters 1"  # the version of `classifiers.tokens`: change it with the tokens
+PREFIX = "__label__"
+MODEL_FILES = ("card.json", "rows.npy", "slots.npy", "lexicon.tsv")
+
+
+class FastText(Settings):
+    """How one fastText classifier is trained; names and defaults follow fastText's."""
+
+    learning_rate: float = 0.3
+    epochs: int = 5
+    dimension: int = 16
+    """Columns of the hidden layer. It is folded away after training: only its training time and
+    regularising effect matter."""
+    ngrams: int = 3
+    """The longest run of tokens that makes a feature."""
+    min_count: int = 1
+    """Words seen less often have no row of their own (their n-grams do)."""
+    balance: float = 0.0
+    """0: every text counts once. 1: rare labels are repeated until all weigh the same; between,
+    the power of the ratio. No text is repeated more than 20 times."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained classifier: one-vs-all probabilities for `labels`."""
+
+    labels: tuple[str, ...]
+    negative: str
+    """The label that means that nothing was found; it is never reported."""
+    table: Table
+    window: int
+    """Tokens of a scoring window."""
+    slopes: npt.NDArray[np.float64]  # [labels], Platt scaling: p = sigmoid(slope*logit+intercept)
+    intercepts: npt.NDArray[np.float64]  # [labels]
+    thresholds: npt.NDArray[np.float64]  # [labels], the probability from which a label is given
+    card: dict[str, Any]
+
+    def score(self, texts: pa.Array) -> Scores:
+        """Logits of every text, for whole documents and best windows."""
+        return score(texts, self.table, self.window)
+
+    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Calibrated probabilities [documents, labels] of `logits` of the same shape."""
+        return sigmoid(logits * self.slopes + self.intercepts)
+
+
+def sigmoid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 / (1 + e^-x), without overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * values))
+
+
+def train_table(
+    texts: Sequence[str],
+    labels: Sequence[frozenset[str]],
+    names: Sequence[str],
+    settings: FastText,
+    buckets: int,
+    seeds: Iterable[int],
+    bits: Literal[8, 16] = 16,
+    keep_in: Path | None = None,
+) -> Table:
+    """Train a fastText model for each seed on `texts` and fold them into one table.
+
+    texts, labels: one set of labels a text, never empty. names: the order of the table's columns.
+    buckets: rows of hashed n-grams, a power of two. keep_in: write fastText's own files there.
+    """
+    lines = [token_text(text) for text in texts]
+    repeats = _repeats(labels, settings.balance)
+    order = np.random.default_rng(0).permutation(len(lines))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.txt"
+        with path.open("w", encoding="utf-8") as file:
+            for place in order:
+                tags = " ".join(PREFIX + label for label in sorted(labels[place]))
+                file.write(f"{tags} {lines[place]}\n" * repeats[place])
+        folded: npt.NDArray[np.float64] | None = None
+        seeds = list(seeds)
+        for number, seed in enumerate(seeds):
+            with _zeroing_malloc():
+                model = fasttext.train_supervised(
+                    str(path),
+                    lr=settings.learning_rate,
+                    epoch=settings.epochs,
+                    dim=settings.dimension,
+                    wordNgrams=settings.ngrams,
+                    minCount=settings.min_count,
+                    bucket=buckets,
+                    minn=0,
+                    maxn=0,
+                    loss="ova",
+                    seed=seed,
+                    thread=1,  # more than one is not deterministic
+                    verbose=0,
+                )
+            if keep_in is not None:
+                model.save_model(str(keep_in / f"fasttext-{number}.bin"))
+            columns = [model.get_labels().index(PREFIX + name) for name in names]
+            weights = model.get_input_matrix() @ model.get_output_matrix()[columns].T
+            folded = weights if folded is None else folded + weights
+            words = model.get_words()
+    assert folded is not None, "at least one seed"
+    return quantise(folded / len(seeds), words, settings.ngrams, bits)
+
+
+@contextmanager
+def _zeroing_malloc() -> Iterator[None]:
+    """Inside, glibc's malloc hands out zeroed memory.
+
+    fastText 0.9.3 with one thread initialises only a tenth of its input matrix
+    (DenseMatrix::uniform) and leaves the rest as it finds it: in a process whose heap was used
+    before, training depends on what lay there, or meets a NaN. With zeros it depends on the seed
+    alone, and n-grams that no text holds weigh nothing. Without glibc, train in a new process.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    m_perturb = -6  # fill what is allocated with the complement of the given byte
+    if mallopt is not None:
+        mallopt(m_perturb, 0xFF)
+    try:
+        yield
+    finally:
+        if mallopt is not None:
+            mallopt(m_perturb, 0)
+
+
+def quantise(
+    weights: npt.NDArray[np.float64], words: Sequence[str], order: int, bits: Literal[8, 16]
+) -> Table:
+    """The table of `weights` (float [words + buckets, labels]), rounded to integers of `bits`."""
+    largest = float(np.abs(weights).max()) or 1.0
+    top = (1 << (bits - 1)) - 1
+    rows = np.rint(weights * (top / largest)).astype(np.int16 if bits == 16 else np.int8)
+    size = 1 << max(4, math.ceil(math.log2(2 * len(words) + 1)))
+    slots = np.zeros((size, 2), np.uint32)
+    for row, word in enumerate(words):
+        digest = fasttext_hash(word)
+        slot = digest & (size - 1)
+        while slots[slot, 1] and slots[slot, 0] != digest:
+            slot = (slot + 1) & (size - 1)
+        if not slots[slot, 1]:  # of two words with one 32-bit hash, the more frequent one stays
+            slots[slot] = digest, row + 1
+    return Table(rows, slots, len(words), order, largest / top)
+
+
+def fasttext_hash(word: str) -> int:
+    """fastText's 32-bit hash of a word: FNV-1a over bytes that it takes for signed."""
+    digest = 2166136261
+    for byte in word.encode():
+        digest ^= byte if byte < 0x80 else byte | 0xFFFFFF00
+        digest = digest * 16777619 & 0xFFFFFFFF
+    return digest
+
+
+def save(model: Model, folder: Path) -> None:
+    """Write `model` to `folder`; the card comes last, so that a folder with one is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "rows.npy", model.table.rows, allow_pickle=False)
+    np.save(folder / "slots.npy", model.table.slots, allow_pickle=False)
+    card = {
+        "format": FORMAT,
+        "labels": list(model.labels),
+        "negative": model.negative,
+        "segmentation": SEGMENTATION,
+        "window": model.window,
+        "words": model.table.words,
+        "ngrams": model.table.order,
+        "scale": model.table.scale,
+        "slopes": model.slopes.tolist(),
+        "intercepts": model.intercepts.tolist(),
+        "thresholds": model.thresholds.tolist(),
+        **model.card,
+    }
+    partial = folder / "card.json.partial"
+    partial.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / "card.json")
+
+
+@functools.cache
+def load(folder: str) -> Model:
+    """The model in `folder`, loaded once a process; its weights are mapped, shared by workers.
+
+    Raises:
+        UserError: there is no whole model in the folder.
+    """
+    path = Path(folder)
+    try:
+        card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+        rows = np.load(path / "rows.npy", mmap_mode="r", allow_pickle=False)
+        slots = np.load(path / "slots.npy", allow_pickle=False)
+        if (card["format"], card["segmentation"]) != (FORMAT, SEGMENTATION):
+            raise UserError(f"{folder}: this model is of another version: train it again")
+        table = Table(rows, slots, card["words"], card["ngrams"], card["scale"])
+        buckets = len(rows) - table.words
+        if buckets & (buckets - 1) or len(slots) & (len(slots) - 1) or rows.ndim != 2:
+            raise UserError(f"{folder}: the weights do not fit the card")
+        return Model(
+            tuple(card["labels"]),
+            card["negative"],
+            table,
+            card["window"],
+            np.array(card["slopes"]),
+            np.array(card["intercepts"]),
+            np.array(card["thresholds"]),
+            card,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder}: there is no whole model here ({error}); "
+            "train one with `python -m classifiers.train`"
+        ) from error
+
+
+def _repeats(labels: Sequence[frozenset[str]], balance: float) -> list[int]:
+    counts: dict[str, int] = {}
+    for names in labels:
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+    top = max(counts.values())
+    return [
+        max(min(20, round((top / counts[name]) ** balance)) for name in names) for names in labels
+    ]

@@ -1,0 +1,317 @@
+"""Train a classifier from labelled texts and word lists: search, calibrate, set thresholds, report.
+
+`python -m classifiers.train CONFIG.yaml --out FOLDER`. The result is a model folder
+(`classifiers.model`) whose card says what it was trained on and how far it can be trusted.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import AfterValidator, Field, model_validator
+
+from classifiers import labels as labelled
+from classifiers.calibration import average_precision, f1_scores, platt, threshold_for
+from classifiers.labels import Example
+from classifiers.lexicon import read_lexicon, write_lexicons
+from classifiers.model import FastText, Model, load, save, train_table
+from classifiers.scoring import Table, score
+from corpus.settings import Settings, UserError, command
+from corpus.settings import load as load_settings
+from corpus.stage import file_digest
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"must be a power of two, such as {1 << value.bit_length()}")
+    return value
+
+
+class Lexicon(Settings):
+    """A word list whose words are weak examples of a label."""
+
+    path: str
+    """One word a line."""
+    label: str
+    """The label that each of its words gets."""
+
+
+class Search(Settings):
+    """Values to try on the dev split; every combination is trained once."""
+
+    learning_rate: tuple[float, ...] = (0.3,)
+    epochs: tuple[int, ...] = (5,)
+    dimension: tuple[int, ...] = (16,)
+    ngrams: tuple[int, ...] = (3,)
+    min_count: tuple[int, ...] = (1,)
+    balance: tuple[float, ...] = (0.0,)
+
+
+class Training(Settings):
+    """A training configuration; see configs/classifiers/ for commented ones."""
+
+    name: str
+    """What the model is called in its card."""
+    train: tuple[str, ...] = Field(min_length=1)
+    """Label files: CSV with the columns text, label (several joined by |), lang, source."""
+    dev: tuple[str, ...] = ()
+    """Label files for the search, the calibration and the thresholds; if none, a share of
+    `train` is taken, near-duplicates together."""
+    test: tuple[str, ...] = ()
+    """Label files for the figures of the card; treated like `dev` if none."""
+    negative: str = "normal"
+    """The label that means that nothing was found."""
+    lexicons: tuple[Lexicon, ...] = ()
+    """Word lists: four fifths of their words join the training texts, the rest dev and test."""
+    search: Search = Search()
+    members: int = Field(1, ge=1, le=16)
+    """fastText models, of different seeds, that are averaged. The average is as fast as one."""
+    buckets: Annotated[int, AfterValidator(_power_of_two)] = Field(1 << 18, ge=1 << 8, le=1 << 24)
+    """Rows of hashed n-grams, a power of two: more collide less and take more memory."""
+    bits: Literal[8, 16] = 16
+    """Size of a stored weight: 8 halves the model."""
+    window: int = Field(128, ge=16)
+    """Long documents are scored by windows of about so many tokens (characters, words)."""
+    precision: float = Field(0.9, gt=0, lt=1)
+    """Each label's threshold is the lowest with at least this precision on the dev split."""
+    dev_share: float = Field(0.1, gt=0, lt=0.5)
+    test_share: float = Field(0.1, gt=0, lt=0.5)
+    seed: int = 17
+    keep_fasttext: bool = False
+    """Also keep fastText's own model files, for other tools."""
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> "Training":
+        for lexicon in self.lexicons:
+            if lexicon.label == self.negative:
+                raise ValueError(f"lexicons: {lexicon.path} cannot have the negative label")
+        return self
+
+    def inputs(self) -> list[str]:
+        """The files that decide what the model becomes."""
+        return [*self.train, *self.dev, *self.test, *(entry.path for entry in self.lexicons)]
+
+
+def train(config: Training, folder: Path) -> Model:
+    """Train what `config` describes, write it to `folder`, and return it.
+
+    Raises:
+        UserError: a file or label is missing, or a split is empty.
+    """
+    started = time.monotonic()
+    train_set, dev_set, test_set, leaks = _splits(config)
+    names = list(labelled.count_labels(train_set))
+    _check(config, names, train_set, dev_set, test_set)
+    texts = [example.text for example in train_set]
+    sets = [example.labels for example in train_set]
+
+    trials: list[dict[str, Any]] = []
+    tables: list[Table] = []
+    axes = config.search.model_dump()
+    for values in itertools.product(*axes.values()):
+        settings = FastText(**dict(zip(axes, values, strict=True)))
+        table = train_table(texts, sets, names, settings, config.buckets, [config.seed])
+        logits = score(_arrow(dev_set), table, config.window).peak
+        f1 = f1_scores(_truth(dev_set, names), _top(logits))
+        trials.append({**settings.model_dump(), "dev_macro_f1": round(float(f1.mean()), 4)})
+        tables.append(table)
+    best = max(range(len(trials)), key=lambda place: trials[place]["dev_macro_f1"])
+    chosen = FastText(**{key: trials[best][key] for key in axes})
+
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = [config.seed + member for member in range(config.members)]
+    table = train_table(
+        texts, sets, names, chosen, config.buckets, seeds, config.bits,
+        folder if config.keep_fasttext else None,
+    )  # fmt: skip
+
+    truth = _truth(dev_set, names)
+    logits = score(_arrow(dev_set), table, config.window).peak
+    fits = [platt(logits[:, k], truth[:, k]) for k in range(len(names))]
+    slopes, intercepts = np.array([a for a, _ in fits]), np.array([b for _, b in fits])
+    model = Model(
+        tuple(names), config.negative, table, config.window, slopes, intercepts,
+        np.ones(len(names)), {},
+    )  # fmt: skip
+    probabilities = model.probabilities(logits)
+    thresholds = np.array(
+        [
+            threshold_for(probabilities[:, k], truth[:, k], config.precision)
+            for k in range(len(names))
+        ]
+    )
+    card = {
+        "name": config.name,
+        "trained_on": {
+            "fingerprint": labelled.fingerprint(train_set),
+            "splits": {
+                "train": labelled.count_labels(train_set),
+                "dev": labelled.count_labels(dev_set),
+                "test": labelled.count_labels(test_set),
+            },
+            "near_duplicates_of_held_out_texts_left_out": leaks,
+            "sources": sorted({example.source for example in train_set}),
+        },
+        "settings": config.model_dump(mode="json"),
+        "chosen": chosen.model_dump(),
+        "search": trials,
+        "precision_wanted": config.precision,
+        "metrics": {
+            "dev": _metrics(model, thresholds, dev_set),
+            "test": _metrics(model, thresholds, test_set),
+        },
+    }
+    model = Model(
+        model.labels, model.negative, table, model.window, slopes, intercepts, thresholds, card
+    )
+    write_lexicons(folder, [(entry.label, entry.path) for entry in config.lexicons])
+    save(model, folder)
+    print(f"trained {config.name} in {time.monotonic() - started:.1f} s: {folder}", file=sys.stderr)
+    return model
+
+
+def ensure_model(config_path: str, folder: Path) -> Path:
+    """The folder of the model that the training configuration at `config_path` describes.
+
+    It is trained into a subfolder of `folder`, named by a hash of the configuration and its
+    inputs, unless it is there already.
+    """
+    target = model_folder(config_path, folder)
+    if not (target / "card.json").exists():
+        train(load_settings(config_path, Training), target)
+    return target
+
+
+def model_folder(config_path: str, folder: Path) -> Path:
+    """Where `ensure_model` puts the model: a path that follows from configuration and inputs.
+
+    Raises:
+        UserError: the configuration or one of its inputs cannot be read.
+    """
+    config = load_settings(config_path, Training)
+    identity = hashlib.sha256(json.dumps(config.model_dump(mode="json")).encode())
+    for path in config.inputs():
+        identity.update(file_digest(path).encode())
+    return folder / f"{config.name}-{identity.hexdigest()[:12]}"
+
+
+def _splits(config: Training) -> tuple[list[Example], list[Example], list[Example], int]:
+    rows = labelled.read_labels(config.train)
+    weak = [
+        Example(word, frozenset([lexicon.label]), "", f"lexicon:{Path(lexicon.path).name}")
+        for lexicon in config.lexicons
+        for word in read_lexicon(lexicon.path)
+    ]
+    dev, test = labelled.read_labels(config.dev), labelled.read_labels(config.test)
+    shares = (0.0 if dev else config.dev_share, 0.0 if test else config.test_share)
+    if any(shares):
+        rows, more_dev, more_test = labelled.split(rows, *shares, config.seed)
+        dev, test = [*dev, *more_dev], [*test, *more_test]
+    if weak:
+        parts = labelled.split(weak, 0.1, 0.1, config.seed)
+        rows, dev, test = [*rows, *parts[0]], [*dev, *parts[1]], [*test, *parts[2]]
+    rows, leaks = labelled.without_leaks(rows, [*dev, *test])
+    return rows, dev, test, leaks
+
+
+def _check(config: Training, names: Sequence[str], *sets: Sequence[Example]) -> None:
+    if config.negative not in names or len(names) < 2:
+        raise UserError(
+            f"{', '.join(config.train)}: the labels are {', '.join(names)}; there must be "
+            f"{config.negative!r} (the key `negative`) and at least one other"
+        )
+    for split, examples in zip(("dev", "test"), sets[1:], strict=True):
+        unknown = set(labelled.count_labels(examples)) - set(names)
+        if unknown or not examples:
+            problem = f"has labels that train lacks: {sorted(unknown)}" if unknown else "is empty"
+            raise UserError(f"{config.name}: the {split} split {problem}")
+
+
+def _metrics(
+    model: Model, thresholds: npt.NDArray[np.float64], examples: Sequence[Example]
+) -> dict[str, Any]:
+    """Figures per label at its threshold, and macro-F1 of the best label."""
+    truth = _truth(examples, model.labels)
+    logits = model.score(_arrow(examples)).peak
+    probabilities = model.probabilities(logits)
+    best = f1_scores(truth, _top(probabilities))
+    given = probabilities >= thresholds
+    right = (given & truth).sum(axis=0)
+    found = given.sum(axis=0)
+    harmful = [k for k, name in enumerate(model.labels) if name != model.negative]
+    calm = ~truth[:, harmful].any(axis=1)
+    per_label = {
+        name: {
+            "texts": int(truth[:, k].sum()),
+            "f1_of_best_label": round(float(best[k]), 4),
+            "average_precision": round(average_precision(probabilities[:, k], truth[:, k]), 4),
+            "threshold": round(float(thresholds[k]), 4),
+            "precision": round(float(right[k] / found[k]), 4) if found[k] else None,
+            "recall": round(float(right[k] / max(1, truth[:, k].sum())), 4),
+        }
+        for k, name in enumerate(model.labels)
+    }
+    alarms = given[:, harmful].any(axis=1) & calm
+    return {
+        "macro_f1": round(float(best.mean()), 4),
+        "false_alarms": round(float(alarms.sum() / max(1, calm.sum())), 4),
+        "labels": per_label,
+    }
+
+
+def _arrow(examples: Sequence[Example]) -> pa.Array:
+    return pa.array([example.text for example in examples], pa.string())
+
+
+def _truth(examples: Sequence[Example], names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return np.array([[name in example.labels for name in names] for example in examples])
+
+
+def _top(scores: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    top = np.zeros(scores.shape, np.bool_)
+    top[np.arange(len(scores)), scores.argmax(axis=1)] = True
+    return top
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, and print the card's figures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m classifiers.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  python -m classifiers.train configs/classifiers/harm-demo.yaml --out models/harm\n\n"
+        "Use the model in a recipe:\n"
+        "  - harm: {model: models/harm}\n\n"
+        "or let the pipeline train it:\n"
+        "  - harm: {train: configs/classifiers/harm-demo.yaml}",
+    )
+    parser.add_argument("config", help="training configuration (YAML)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the model")
+    options = parser.parse_args(arguments)
+    train(load_settings(options.config, Training), options.out)
+    load.cache_clear()
+    metrics = load(str(options.out)).card["metrics"]["test"]
+    print(f"test split: macro-F1 {metrics['macro_f1']:.3f}, "
+          f"false alarms on {metrics['false_alarms']:.2%} of the harmless texts")  # fmt: skip
+    print(f"{'label':16}{'texts':>7}{'F1':>8}{'threshold':>11}{'precision':>11}{'recall':>8}")
+    for name, row in metrics["labels"].items():
+        precision = "-" if row["precision"] is None else f"{row['precision']:.3f}"
+        print(
+            f"{name:16}{row['texts']:>7}{row['f1_of_best_label']:>8.3f}{row['threshold']:>11.3f}"
+            f"{precision:>11}{row['recall']:>8.3f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

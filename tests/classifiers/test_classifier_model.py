@@ -1,0 +1,215 @@
+"""Training, folding, calibration and thresholds of the classifiers."""
+
+import csv
+import json
+
+import fasttext
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from classifiers import calibration
+from classifiers.labels import Example, read_labels, split, without_leaks
+from classifiers.model import FastText, load, quantise, sigmoid, train_table
+from classifiers.scoring import score
+from classifiers.tokens import token_text
+from classifiers.train import Training, ensure_model, main, train
+from corpus.settings import UserError
+
+GOOD = "我们 讨论 证券 市场 的 法律 制度 和 公司 年度 报告 财务 数据 学校 图书馆 天气".split()  # noqa: SIM905
+BAD = "赌场 下注 澳门 彩票 稳赚 百家乐 返水 开户 送彩金 加微信 老虎机 六合彩".split()  # noqa: SIM905
+
+
+def sentences(words, size, seed):
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(words, 8)) for _ in range(size)]
+
+
+@pytest.fixture(scope="module")
+def label_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("labels") / "train.csv"
+    rows = [(text, "normal") for text in sentences(GOOD, 150, 1)]
+    rows += [(text, "gambling") for text in sentences(BAD, 80, 2)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "lang", "source"])
+        writer.writerows([*row, "zh", "made"] for row in rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(label_file):
+    words = label_file.with_name("words.txt")
+    words.write_text("赌场\n百家乐 # a comment\n六合彩,老虎机\n", encoding="utf-8")
+    search = {"learning_rate": [0.5], "epochs": [10], "ngrams": [2], "dimension": [8]}
+    lexicon = {"path": str(words), "label": "gambling"}
+    return Training(
+        name="tiny",
+        train=[str(label_file)],
+        lexicons=[lexicon],
+        search=search,
+        members=2,
+        buckets=4096,
+        dev_share=0.2,
+        test_share=0.2,
+        window=32,
+    )
+
+
+@pytest.fixture(scope="module")
+def model_folder(config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    train(config, folder)
+    return folder
+
+
+def test_training_twice_gives_the_same_bytes_even_on_a_used_heap(config, model_folder, tmp_path):
+    dirt = [np.full(1 << shift, np.nan) for shift in range(8, 20)]
+    del dirt
+    train(config, tmp_path)
+    names = sorted(path.name for path in model_folder.iterdir())
+    assert names == ["card.json", "lexicon.tsv", "rows.npy", "slots.npy"]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (model_folder / name).read_bytes()
+
+
+def test_card_says_what_the_model_is(model_folder):
+    card = json.loads((model_folder / "card.json").read_text())
+    assert card["labels"] == ["gambling", "normal"]
+    splits = card["trained_on"]["splits"]
+    assert sum(sum(counts.values()) for counts in splits.values()) == 150 + 80 + 4
+    assert card["metrics"]["test"]["macro_f1"] > 0.9
+    assert card["chosen"]["ngrams"] == 2
+    assert len(card["search"]) == 1
+
+
+def test_the_folded_table_scores_as_fasttext_does(label_file, tmp_path):
+    examples = read_labels([label_file])
+    texts = [example.text for example in examples]
+    table = train_table(
+        texts,
+        [example.labels for example in examples],
+        ["normal", "gambling"],
+        FastText(ngrams=3),
+        4096,
+        [3],
+        keep_in=tmp_path,
+    )
+    trained = fasttext.load_model(str(tmp_path / "fasttext-0.bin"))
+    probes = [*texts[::10], "没见过的字 unseen words", "百", ""]
+    labels, values = trained.predict([token_text(text) for text in probes], k=-1)
+    expected = [
+        [dict(zip(names, row, strict=True))[f"__label__{name}"] for name in ("normal", "gambling")]
+        for names, row in zip(labels, values, strict=True)
+    ]
+    logits = score(pa.array(probes), table, 1 << 20).document
+    # fastText reads its sigmoid from a table of 512 steps between -8 and 8: off by up to 0.008.
+    assert np.abs(sigmoid(logits) - np.array(expected)).max() < 0.009
+
+
+def test_windows_find_a_paragraph_in_a_long_page(model_folder):
+    model = load(str(model_folder))
+    gambling = model.labels.index("gambling")
+    calm, harm = "".join(sentences(GOOD, 40, 5)), "".join(sentences(BAD, 4, 6))
+    page = calm + harm + calm
+    scores = model.score(pa.array([page, calm, None, ""]))
+    peak = model.probabilities(scores.peak)[:, gambling]
+    whole = model.probabilities(scores.document)[:, gambling]
+    assert peak[0] > 0.8 > 0.5 > whole[0]
+    assert peak[1] < 0.5
+    begin, end = scores.begin[0, gambling], scores.end[0, gambling]
+    assert begin < len(calm) + len(harm)
+    assert end > len(calm)
+    assert end - begin <= 64
+    assert scores.tokens.tolist()[2:] == [0, 0]
+
+
+def test_scores_do_not_depend_on_the_batch(model_folder):
+    model = load(str(model_folder))
+    texts = sentences(GOOD + BAD, 20, 7)
+    together = model.score(pa.array(texts)).peak
+    alone = np.concatenate([model.score(pa.array([text])).peak for text in texts])
+    assert (together == alone).all()
+    assert (model.score(pa.array(["x", *texts]).slice(1)).peak == together).all()
+
+
+def test_quantising_to_bytes_keeps_the_weights_nearly():
+    weights = np.random.default_rng(0).normal(size=(20, 2))
+    for bits, tolerance in ((8, 1 / 127), (16, 1 / 32767)):
+        table = quantise(weights, ["a", "b", "c", "d"], 2, bits)
+        error = np.abs(table.rows * table.scale - weights).max()
+        assert error <= 0.5 * tolerance * np.abs(weights).max() + 1e-12
+
+
+def test_threshold_is_the_lowest_with_the_wanted_precision():
+    probabilities = np.array([0.99, 0.98, 0.97, 0.96, 0.95, 0.9, 0.8, 0.7, 0.6])
+    truth = np.array([1, 1, 1, 1, 1, 0, 1, 0, 0], bool)
+    assert calibration.threshold_for(probabilities, truth, 0.99) == 0.95
+    assert calibration.threshold_for(probabilities, truth, 0.85) == 0.8
+    assert calibration.threshold_for(probabilities, ~truth, 0.9) == calibration.NEVER
+    assert calibration.threshold_for(probabilities / 3, truth, 0.9) == calibration.LEAST
+
+
+def test_platt_scaling_recovers_the_odds():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=20000).astype(np.float32)
+    truth = rng.random(20000) < sigmoid(2.0 * logits - 1.0)
+    slope, intercept = calibration.platt(logits, truth)
+    assert slope == pytest.approx(2.0, abs=0.1)
+    assert intercept == pytest.approx(-1.0, abs=0.1)
+    assert calibration.platt(logits, np.zeros(20000, bool)) == (1.0, 0.0)
+
+
+def test_average_precision_and_f1():
+    truth = np.array([1, 0, 1, 0], bool)
+    assert calibration.average_precision(np.array([0.9, 0.8, 0.7, 0.1]), truth) == pytest.approx(
+        (1 + 2 / 3) / 2
+    )
+    given = np.array([[1, 0], [1, 0], [0, 0], [0, 0]], bool)
+    both = np.column_stack([truth, np.zeros(4, bool)])
+    assert calibration.f1_scores(both, given).tolist() == [0.5, 0.0]
+
+
+def test_splits_keep_near_duplicates_together():
+    base = sentences(GOOD, 60, 9)
+    texts = [*base, *(text[:-1] + "。" for text in base)]
+    examples = [Example(text, frozenset(["normal"]), "zh", "made") for text in texts]
+    sides = split(examples, 0.3, 0.3, 1)
+    assert sum(len(side) for side in sides) == 120
+    assert min(len(side) for side in sides) > 10
+    for example in sides[1]:
+        assert not any(other.text[:-2] == example.text[:-2] for other in sides[0] + sides[2])
+    kept, leaks = without_leaks(examples, examples[60:62])
+    assert (len(kept), leaks) == (116, 4)
+
+
+def test_ensure_model_trains_once_and_again_after_a_change(config, tmp_path):
+    import yaml
+
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    first = ensure_model(str(path), tmp_path / "models")
+    written = (first / "card.json").stat().st_mtime_ns
+    assert ensure_model(str(path), tmp_path / "models") == first
+    assert (first / "card.json").stat().st_mtime_ns == written
+    path.write_text(yaml.safe_dump({**config.model_dump(mode="json"), "seed": 18}))
+    assert ensure_model(str(path), tmp_path / "models") != first
+
+
+def test_mistakes_are_told_in_one_line(label_file, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: x\ntrain: [{label_file}]\nnegative: clean\n")
+    assert main([str(path), "--out", str(tmp_path / "m")]) == 2
+    assert "'clean' (the key `negative`)" in capsys.readouterr().err
+    path.write_text(f"name: x\ntrain: [{tmp_path}/none.csv]\n")
+    assert main([str(path), "--out", str(tmp_path / "m")]) == 2
+    assert "none.csv: cannot be read" in capsys.readouterr().err
+    path.write_text("name: x\ntrain: [a.csv]\nbuckets: 1000\n")
+    assert main([str(path), "--out", str(tmp_path / "m")]) == 2
+    assert "config.yaml:3: buckets: must be a power of two" in capsys.readouterr().err
+    bad = tmp_path / "bad.csv"
+    bad.write_text("text,label\nhello,not a label\n")
+    with pytest.raises(UserError, match=r"bad\.csv:2: .*'not a label'"):
+        read_labels([bad])
+    with pytest.raises(UserError, match="no whole model here"):
+        load(str(tmp_path))
