@@ -77,11 +77,7 @@ The config's keys are explained in configs/train/demo.yaml. The run's folder the
             describe(run, options.devices or launch.world_size(), options.mfu, options.device_name)
         )
         return 0
-    ranks = launch.start(run.watch.collective_timeout_s)
-    try:
-        return train(run, ranks)
-    finally:
-        launch.stop()
+    return train(run, launch.start(run.watch.collective_timeout_s))
 
 
 @dataclass
@@ -442,4 +438,6 @@ def show_scores(run: Run, records: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    launch.stop()
+    sys.exit(status)

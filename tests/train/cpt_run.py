@@ -1,4 +1,4 @@
-"""A tiny run to train in tests: two buckets of made-up tokens, a four-row mixture, a small Llama."""
+"""A tiny run to train in tests: two buckets of made-up tokens, a mixture, a small Llama."""
 
 import json
 from pathlib import Path
