@@ -21,6 +21,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -199,10 +200,11 @@ def plain(value: Any) -> Any:
 
 def funnel_table(run: Run) -> Table:
     """The funnel: what came into each stage, what it kept, and what each rule dropped."""
-    table = Table(title=f"{run.name}: what became of every document", title_justify="left")
-    for name in ("stage", "in", "kept", "dropped", "rule", "documents", "of those in"):
-        justify = "left" if name in ("stage", "rule") else "right"
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    title = f"{run.name}: what became of every document"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("stage", "in", "kept", "dropped", "by the rule", "documents", "share"):
+        justify = "left" if name in ("stage", "by the rule") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for record in run.stages.values():
         counts = [record.stage, *(f"{n:,}" for n in (record.documents_in, record.kept))]
         rules = list(record.dropped_by_rule.items()) or [("", 0)]
@@ -330,6 +332,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.diff and not options.doc:
         raise UserError("--diff needs --doc: name the document")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=110)
     run = Run(options.run)
     if options.doc:
         if options.json:
@@ -338,7 +342,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             lines = diff_lines if options.diff else story_lines
             for line in lines(run, options.doc):
-                console.print(Text(line))
+                console.print(Text(line), soft_wrap=True)
     elif options.stage:
         if options.json:
             rows = run.dropped(options.stage, options.rule, options.sample)

@@ -25,8 +25,8 @@ from corpus.decontaminate.stage import Decontaminate
 from corpus.dedup.stages import Exact, MinHash, Signatures
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
-from corpus.reading.read import read_sources
 from corpus.reading.listing import sources_fingerprint
+from corpus.reading.read import read_sources
 from corpus.recipe import RecipeFile, build_stages, read_recipe
 from corpus.records import write_json
 from corpus.rules.stage import Rules
@@ -36,9 +36,9 @@ from corpus.selection.stage import Select
 from corpus.session import spark_session
 from corpus.settings import UserError, command
 from corpus.signals.stage import Signals
-from corpus.stage import Stage, code_version
+from corpus.stage import Stage, code_version, file_digest
 from tokenization.build_shards import ShardsConfig, build_shards
-from tokenization.extend import VocabularyConfig, extend
+from tokenization.extend import VocabularyConfig, extend, model_path
 
 STAGES: dict[str, type[Stage]] = {
     "extract": Extract,
@@ -75,7 +75,7 @@ def run_recipe(
     if shards and not vocabulary:
         raise UserError(
             f"{file.path}: shards: needs a tokenizer: add the section 'vocabulary' "
-            "(with `level: none` to use one as it is)"
+            "(with `method: none` to use one as it is)"
         )
     run_dir = recipe.output.rstrip("/")
     sources = sources_fingerprint(recipe.sources)
@@ -109,7 +109,8 @@ def run_recipe(
             "tokenizer",
             fingerprint,
             "tokenization.extend",
-            vocabulary.model_dump(mode="json"),
+            vocabulary.model_dump(mode="json")
+            | {"base": file_digest(str(model_path(vocabulary.base)))},
             lambda path: extend(spark, documents, vocabulary, path),
         )
     if shards:
@@ -119,10 +120,8 @@ def run_recipe(
             "shards",
             fingerprint,
             "tokenization.build_shards",
-            shards.model_dump(mode="json") | {"seed": recipe.seed},
-            lambda path: build_shards(
-                spark, documents, shards, f"{run_dir}/tokenizer", path, seed=recipe.seed
-            ),
+            shards.model_dump(mode="json"),
+            lambda path: build_shards(spark, documents, shards, f"{run_dir}/tokenizer", path),
         )
     return finished
 

@@ -12,6 +12,8 @@ from rich.progress import Progress as Bar
 from corpus.records import StageRecord
 from corpus.runner import Progress
 
+RULES_SHOWN = 3
+
 
 class RunDisplay:
     """Prints each finished step; on a terminal, also how many of Spark's tasks are done."""
@@ -67,11 +69,14 @@ class RunDisplay:
 
     def _stage_finished(self, record: StageRecord, reused: bool) -> None:
         how = "as before" if reused else f"{record.seconds:.1f} s"
-        rules = ", ".join(f"{rule} {count}" for rule, count in record.dropped_by_rule.items())
+        counts = list(record.dropped_by_rule.items())
+        rules = ", ".join(f"{rule} {count}" for rule, count in counts[:RULES_SHOWN])
+        rules += ", …" if len(counts) > RULES_SHOWN else ""
         self._console.print(
             f"{self._position} {record.stage:<16} {record.documents_in:>9,} in {record.kept:>9,} "
             f"kept {record.dropped:>7,} dropped{': ' + rules if rules else ''} ({how})",
             markup=False,
+            soft_wrap=True,
         )
 
     def _watch(self) -> None:

@@ -22,6 +22,10 @@ from corpus.records import StageRecord, read_record, write_json
 from corpus.settings import UserError
 from corpus.stage import Stage, spark_schema
 
+# A stage that fails on so many documents is wrong itself, and dropping them all would hide it.
+FAILURES_ALLOWED = 20
+FAILURE_SHARE_ALLOWED = 0.5
+
 
 class ConservationError(AssertionError):
     """A stage lost a document, made one up, or decided one twice: a bug in that stage."""
@@ -196,6 +200,13 @@ def _run_stage(
         distinct = written.select("doc_id").distinct().count()
     if given != returned or distinct != returned[0]:
         raise ConservationError(_lost_and_found(spark, stage, documents, written, given, returned))
+    failed = sum(row.n for row in rows if row.rule == "error")
+    if failed > max(FAILURES_ALLOWED, FAILURE_SHARE_ALLOWED * given[0]):
+        example = written.where("verdict.rule = 'error'").select("doc_id", "verdict").first()
+        raise UserError(
+            f"stage '{stage.name}' failed on {failed:,} of {given[0]:,} documents, for example on "
+            f"{example.doc_id}: {example.verdict.evidence}; nothing of it counts as done"
+        )
     record = StageRecord(
         stage=stage.name,
         fingerprint=fingerprint,

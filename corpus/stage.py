@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import fsspec
@@ -121,9 +122,15 @@ class BatchStage(Stage):
 def isolate_failures(
     batch: pa.RecordBatch, process: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """Yield `process(batch)`, fitted to `schema`; documents on which it raises get a verdict."""
+    """Yield `process(batch)`, fitted to `schema`; documents on which it raises get a verdict.
+
+    Raises:
+        UserError: `process` did; it is not the document that is wrong then.
+    """
     try:
         result = process(batch)
+    except UserError:  # a wrong setting or a missing model is no document's fault
+        raise
     except Exception as error:  # any failure is the document's reason, never the job's end
         if batch.num_rows == 1:
             yield _failed(batch, error, schema)
@@ -188,13 +195,14 @@ def code_version(module_name: str) -> str:
     the stage run again. Works from a checkout, an installed package and a zip.
     """
     module = importlib.import_module(module_name)
-    package = module.__package__ if hasattr(module, "__package__") else None
-    if not package:  # a user's own stage in a plain file
+    if not module.__package__:  # a user's own stage in a plain file
         if module.__file__ is None:
             raise UserError(f"{module_name}: a stage must be defined in a file")
         return file_digest(module.__file__)
     digest = hashlib.sha256()
-    folder = importlib.resources.files(package)
+    # From a zip a package can be listed, from disk a namespace (tokenization) cannot.
+    on_disk = Path(str(module.__file__)).parent
+    folder = on_disk if on_disk.is_dir() else importlib.resources.files(module.__package__)
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".py"):
             digest.update(entry.name.encode() + b"\0" + entry.read_bytes() + b"\0")
