@@ -1,0 +1,1 @@
+"""Cleaning: characters, lines and personal data, rewritten with every edit counted."""

@@ -1,0 +1,221 @@
+"""Personal data: what identifies a person, found by format and check digit, masked by kind.
+
+Securities codes, amounts, dates and announcement numbers are not personal data and must survive:
+so every kind has either a checksum (identity card, bank card, credit code) or a prefix and length
+that only it has (mobile numbers), or needs a word beside it (QQ, WeChat, passport, landline).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Policy = Literal["keep", "mask", "drop"]
+
+# What may not stand on either side of a number. \b would take a Han character for a word
+# character and so miss every number that touches one. `_LEFT` follows the number's first
+# character: a pattern that begins with a look-behind is tried at every position, slowly.
+_LEFT = r"(?<![0-9A-Za-z_].)(?<![0-9][.,，:：/-].)(?<![¥￥$#].)"
+_RIGHT = r"(?![0-9A-Za-z_%％])(?![.,][0-9])"
+_GAP = r"[ -]?"
+
+_ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+_ID_CHECKS = "10X98765432"
+_CREDIT_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
+_CREDIT_WEIGHTS = (1, 3, 9, 27, 19, 26, 16, 17, 20, 29, 25, 13, 8, 24, 10, 30, 28)
+_PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+
+
+def identity_card(found: str) -> bool:
+    """Whether 18 characters are a resident identity number: GB 11643-1999, ISO 7064 MOD 11-2."""
+    year, month, day = int(found[6:10]), int(found[10:12]), int(found[12:14])
+    if not (1850 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31):
+        return False
+    total = sum(int(d) * w for d, w in zip(found[:17], _ID_WEIGHTS, strict=True))
+    return _ID_CHECKS[total % 11] == found[17].upper()
+
+
+def bank_card(found: str) -> bool:
+    """Whether the digits are a card number: 16 to 19 digits, ISO/IEC 7812, Luhn's check."""
+    digits = [int(d) for d in found if d.isdigit()]
+    if not 16 <= len(digits) <= 19 or len(set(digits)) < 4:
+        return False
+    total = sum(digits[-1::-2]) + sum(sum(divmod(2 * d, 10)) for d in digits[-2::-2])
+    return total % 10 == 0
+
+
+def credit_code(found: str) -> bool:
+    """Whether 18 characters are a unified social credit code: GB 32100-2015, MOD 31."""
+    code = found.upper()
+    total = sum(
+        _CREDIT_ALPHABET.index(d) * w for d, w in zip(code[:17], _CREDIT_WEIGHTS, strict=True)
+    )
+    return _CREDIT_ALPHABET[(31 - total % 31) % 31] == code[17]
+
+
+def _public_ip(found: str) -> bool:
+    parts = [int(part) for part in found.split(".")]
+    return all(part <= 255 for part in parts) and parts[0] not in (0, 10, 127, 255)
+
+
+def _always(_: str) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of personal data."""
+
+    name: str
+    placeholder: str
+    pattern: re.Pattern[str]
+    """The group `data`, or the whole match, is what is masked."""
+    valid: Callable[[str], bool]
+    hint: tuple[str, ...] = ()
+    """Without one of these in the text the pattern is not tried."""
+    numeric: bool = False
+    """It holds seven digits with at most one separator between two of them."""
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "email",
+        "[EMAIL]",
+        re.compile(
+            r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@"
+            r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,5}[A-Za-z]{2,18}(?![A-Za-z0-9@])"
+        ),
+        _always,
+        ("@",),
+    ),
+    Kind(
+        "identity-card",
+        "[ID]",
+        re.compile(rf"[1-8]{_LEFT}[0-9]{{5}}(?:18|19|20)[0-9]{{9}}[0-9Xx]{_RIGHT}"),
+        identity_card,
+        numeric=True,
+    ),
+    Kind(
+        "credit-code",
+        "[CREDIT_CODE]",
+        re.compile(rf"[1-9ANY]{_LEFT}[1-9][0-9]{{6}}[0-9A-HJ-NPQRTUWXY]{{10}}{_RIGHT}"),
+        credit_code,
+        numeric=True,
+    ),
+    Kind(
+        "bank-card",
+        "[BANK_CARD]",
+        re.compile(rf"[34569]{_LEFT}(?:(?<=6)2|(?<=4)[0-9]|(?<=5)[1-5]|(?<=3)[57]|(?<=9)[0-9])"
+            rf"(?:{_GAP}[0-9]){{14,17}}{_RIGHT}"),
+        bank_card,
+        numeric=True,
+    ),
+    Kind(
+        "mobile",
+        "[MOBILE]",
+        re.compile(
+            rf"1[3-9](?:(?<=\+861.)|(?<=\+86[ -]1.)|(?<=00861.)|(?<=86-1.)|"
+            rf"(?<![0-9A-Za-z_]..)(?<![0-9][.,，:：/-]..)(?<![¥￥$#]..))"
+            rf"[0-9]{_GAP}[0-9]{{4}}{_GAP}[0-9]{{4}}{_RIGHT}"
+        ),
+        _always,
+        numeric=True,
+    ),
+    Kind(
+        "landline",
+        "[PHONE]",
+        re.compile(
+            rf"[(（048]{_LEFT}(?:(?<=[(（])0[1-9][0-9]{{1,2}}[)）]\s?[2-9][0-9]{{6,7}}|"
+            rf"(?<=0)(?:10|2[0-9]|[3-9][0-9]{{2}})[-－—][2-9][0-9]{{6,7}}|"
+            rf"(?<=[48])00[- ]?[0-9]{{3}}[- ]?[0-9]{{4}})(?:[-转]\s?[0-9]{{1,5}})?{_RIGHT}"
+        ),
+        _always,
+        numeric=True,
+    ),
+    Kind(
+        "passport",
+        "[PASSPORT]",
+        re.compile(
+            r"护照(?:号码|号|编号)?\s*[:：为是]?\s*"
+            r"(?P<data>(?:[EeGgDdSsPp][0-9A-Za-z]?[0-9]{7}|1[45][0-9]{7}))(?![0-9A-Za-z])"
+        ),
+        _always,
+        ("护照",),
+    ),
+    Kind(
+        "qq",
+        "[QQ]",
+        re.compile(
+            r"(?:QQ|qq|Qq|扣扣|企鹅)(?:群|号码|号|帐号|账号)?\s*[:：为是]?\s*(?P<data>[1-9][0-9]{4,10})"
+            r"(?![0-9A-Za-z])"
+        ),
+        _always,
+        ("QQ", "qq", "Qq", "扣扣", "企鹅"),
+    ),
+    Kind(
+        "wechat",
+        "[WECHAT]",
+        re.compile(
+            r"(?:微信|薇信|WeChat|wechat|VX|vx|V信)(?:号码|号|帐号|账号|ID|id)?\s*[:：为是]\s*"
+            r"(?P<data>[A-Za-z][A-Za-z0-9_-]{5,19})(?![A-Za-z0-9_@.-])"
+        ),
+        _always,
+        ("微信", "薇信", "WeChat", "wechat", "VX", "vx", "V信"),
+    ),
+    Kind(
+        "plate",
+        "[PLATE]",
+        re.compile(
+            rf"[{_PROVINCES}][A-HJ-NP-Z][·• ]?"
+            rf"(?=[A-HJ-NP-Z0-9]*[0-9])(?:[A-HJ-NP-Z0-9]{{5,6}})(?![A-Za-z0-9])"
+        ),
+        _always,
+    ),
+    Kind(
+        "ip",
+        "[IP]",
+        re.compile(
+            r"(?:IP|ip|Ip)(?:地址|v4)?\s*[:：为是]?\s*(?P<data>(?:[0-9]{1,3}\.){3}[0-9]{1,3})(?![0-9.])"
+        ),
+        _public_ip,
+        ("IP", "ip", "Ip"),
+    ),
+)  # fmt: skip
+
+
+def mask(
+    text: str, policies: dict[str, Policy], edits: Counter[str], digits: bool = True
+) -> tuple[str, str | None]:
+    """The text with personal data masked, and the first kind found whose policy is drop.
+
+    `digits` says that the text may hold seven digits in a row: without them most kinds cannot be.
+    """
+    dropped: str | None = None
+    for kind in KINDS:
+        policy = policies.get(kind.name, "mask")
+        if policy == "keep" or (kind.numeric and not digits):
+            continue
+        if kind.hint and not any(hint in text for hint in kind.hint):
+            continue
+        found = 0
+
+        def replace(match: re.Match[str], kind: Kind = kind) -> str:
+            nonlocal found
+            group = "data" if "data" in kind.pattern.groupindex else 0
+            data = match[group]
+            if not kind.valid(data):
+                return match[0]
+            found += len(data)
+            if group == 0:
+                return kind.placeholder
+            start = match.start("data") - match.start()
+            return match[0][:start] + kind.placeholder + match[0][start + len(data) :]
+
+        masked = kind.pattern.sub(replace, text)
+        if found and policy == "drop":
+            dropped = dropped or kind.name
+        elif found:
+            text = masked
+            edits[f"personal-{kind.name}"] += found
+    return text, dropped

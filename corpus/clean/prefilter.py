@@ -1,0 +1,333 @@
+"""numba kernels over the bytes of a batch that say where the patterns are worth trying.
+
+`character_flags` says which documents hold a character that may need mending or digits that may be
+personal data; `find_lines` lists the lines that hold a trigger of a line rule, look like a page
+number, or were seen before in their document.
+"""
+
+# mypy: disable-error-code="assignment, no-untyped-def, arg-type, index, type-arg"
+import unicodedata
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.clean.jit import kernel
+from corpus.clean.lines import LONGEST_LINE, triggers
+
+# Flags of a document: which rules of `corpus.clean.characters` have something to look at.
+BREAK = 1
+CONTROL = 2
+SPACE = 4
+INVISIBLE = 8
+PRIVATE = 16
+REPLACEMENT = 32
+COMPATIBLE = 64
+COMPOSITION = 128
+FULL_WIDTH = 256
+ENTITY = 512
+RUN = 1024
+SPACED_HAN = 2048
+EDGES = 4096  # white space at the end of a line or of the text, four line breaks in a row
+MEND = 8191  # any of these
+DIGITS = 8192  # seven digits with at most one space, hyphen or dot between two of them
+
+# Flags of a line.
+TRIGGER = 1
+NUMBER = 2  # at most 24 characters, digits among them, hardly any letter
+REPEATED = 4
+PLAIN = 8  # prose: no markup, no program text; only such lines count as repeated
+
+TRIGGER_SLOTS = 1 << 18
+_PAIR, _TRIPLE = 1, 2
+_COPYRIGHT_SIGN = 0xA9
+_LONGEST_NUMBER = 24
+
+_FNV_BASIS = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _pair_slot(first: int, second: int) -> int:
+    return ((first * 0x9E3B1) ^ (second * 0x85EB7)) & (TRIGGER_SLOTS - 1)
+
+
+def _triple_slot(first: int, second: int, third: int) -> int:
+    mixed = (first * 0x9E3B1) ^ (second * 0x85EB7) ^ (third * 0xC2B2D)
+    return mixed & (TRIGGER_SLOTS - 1)
+
+
+@cache
+def trigger_table() -> NDArray[np.uint8]:
+    """uint8 [TRIGGER_SLOTS]: whether a trigger begins with a pair (or ASCII triple) of this slot."""
+    table = np.zeros(TRIGGER_SLOTS, np.uint8)
+    for trigger in triggers():
+        points = [ord(character) for character in trigger]
+        if points == [_COPYRIGHT_SIGN]:
+            continue  # the kernel looks for it by itself
+        if max(points[:2]) < 0x80:
+            if len(points) < 3:
+                raise AssertionError(f"the trigger {trigger!r} is too short")
+            table[_triple_slot(*points[:3])] |= _TRIPLE
+        else:
+            table[_pair_slot(*points[:2])] |= _PAIR
+    return table
+
+
+@cache
+def mend_table() -> NDArray[np.uint16]:
+    """uint16 [65536]: the flags that a character raises by itself."""
+    from corpus.clean import characters as rules  # its patterns are the definition
+
+    table = np.zeros(0x10000, np.uint16)
+    everything = "".join(map(chr, range(0x10000)))
+    for pattern, flag in (
+        (rules._BREAK, BREAK),
+        (rules._CONTROL, CONTROL),
+        (rules._SPACE, SPACE),
+        (rules._PRIVATE, PRIVATE),
+        (rules._REPLACEMENT, REPLACEMENT),
+        (rules._COMPATIBLE, COMPATIBLE),
+    ):
+        for match in pattern.finditer(everything):
+            table[ord(match[0][0])] |= flag
+    for point in map(ord, rules.invisible_characters()):
+        table[point] |= INVISIBLE
+    table[[*rules.FULL_WIDTH, 0xFF0E, 0xFF0D]] |= FULL_WIDTH
+    # What composition may change: combining marks, and all that is not its own composed form.
+    for point in range(0x300, 0x10000):
+        character = chr(point)
+        if unicodedata.combining(character) or unicodedata.normalize("NFC", character) != character:
+            table[point] |= COMPOSITION
+    table[0x1160:0x1200] |= COMPOSITION  # vowels and finals of hangul
+    return table
+
+
+@kernel
+def character_flags(data, offsets, mend, flags):
+    """Fill `flags`, uint16 [documents]."""
+    for document in range(len(offsets) - 1):
+        begin = offsets[document]
+        end = offsets[document + 1]
+        found = 0
+        digits = 0
+        gap = 0
+        run = 0
+        before = 0
+        previous = 0
+        position = begin
+        while position < end:
+            byte = np.int64(data[position])
+            width = 1
+            point = byte
+            if byte >= 0x80:
+                point = 0xFFFD
+                if 0xC2 <= byte < 0xE0 and position + 2 <= end:
+                    width = 2
+                    point = ((byte & 0x1F) << 6) | (np.int64(data[position + 1]) & 0x3F)
+                elif 0xE0 <= byte < 0xF0 and position + 3 <= end:
+                    width = 3
+                    point = (
+                        ((byte & 0x0F) << 12)
+                        | ((np.int64(data[position + 1]) & 0x3F) << 6)
+                        | (np.int64(data[position + 2]) & 0x3F)
+                    )
+                elif byte >= 0xF0 and position + 4 <= end:
+                    width = 4
+                    point = 0x10000
+                    if byte >= 0xF3 or (byte == 0xF0 and data[position + 1] == 0xAF):
+                        found |= PRIVATE | COMPATIBLE | COMPOSITION
+            if point < 0x10000:
+                found |= np.int64(mend[point])
+            if point == before:
+                run += 1
+                if run >= 4:
+                    if point == 10:
+                        found |= EDGES
+                    elif point == 33 or point == 63 or point >= 0x2000 or run >= 20:
+                        found |= RUN
+            else:
+                run = 1
+            if point == 38:
+                ahead = data[position + 1] if position + 1 < end else 0
+                if ahead == 35 or (65 <= ahead <= 90) or (97 <= ahead <= 122):
+                    found |= ENTITY
+            elif point == 10 and (before == 32 or before == 9):
+                found |= EDGES
+            elif point >= 0x3007 and before == 32 and previous >= 0x3007:
+                found |= SPACED_HAN
+            if 48 <= point <= 57:
+                digits += 1
+                gap = 0
+                if digits >= 7:
+                    found |= DIGITS
+            elif (point == 32 or point == 45 or point == 46) and digits and gap == 0:
+                gap = 1
+            else:
+                digits = 0
+                gap = 0
+            if point != 32 or before != 32:
+                previous = before
+            before = point
+            position += width
+        if end > begin and (
+            data[begin] == 10 or data[end - 1] == 10 or data[end - 1] == 32 or data[end - 1] == 9
+        ):
+            found |= EDGES
+        flags[document] = found
+
+
+@kernel
+def _count(keys, counts, mask, value, stamp, fill):
+    """How often `value` was seen under this stamp, this time included (1 if there is no room)."""
+    key = (value & np.uint64(0xFFFFFFFF00000000)) | np.uint64(stamp)
+    where = np.int64((value * _MIX) >> np.uint64(32)) & mask
+    while True:
+        entry = keys[where]
+        if entry == key:
+            counts[where] += 1
+            return counts[where]
+        if (entry & np.uint64(0xFFFFFFFF)) != np.uint64(stamp):
+            if 4 * fill[0] <= 3 * mask:
+                keys[where] = key
+                counts[where] = 1
+                fill[0] += 1
+            return 1
+        where = (where + 1) & mask
+
+
+LARGEST_LINE_TABLE = 1 << 22
+
+
+@kernel
+def find_lines(data, offsets, table):
+    """Candidate lines: int64 [candidates, 6] of document, start, end, visible, flags, occurrence.
+
+    start and end are byte positions in `data`, the line break not included. Lines in fenced code
+    or between `$$`, and lines that begin with |, are left out.
+    """
+    found = np.empty((64, 6), np.int64)
+    size = 0
+    keys = np.zeros(1024, np.uint64)
+    counts = np.zeros(1024, np.int32)
+    fill = np.zeros(1, np.int64)
+    stamp = 0
+    for document in range(len(offsets) - 1):
+        begin = offsets[document]
+        end = offsets[document + 1]
+        breaks = 1
+        for i in range(begin, end):
+            if data[i] == 10:
+                breaks += 1
+        wanted = 1024
+        while wanted < 2 * breaks and wanted < LARGEST_LINE_TABLE:
+            wanted *= 2
+        if len(keys) < wanted:
+            keys = np.zeros(wanted, np.uint64)
+            counts = np.zeros(wanted, np.int32)
+            stamp = 0
+        mask = wanted - 1
+        fill[0] = 0
+        stamp += 1
+        fenced = False
+        formula = False
+        start = begin
+        while start < end:
+            stop = start
+            visible = 0
+            letters = 0
+            digits = 0
+            marks = 0
+            dollars = 0
+            markup = False
+            triggered = False
+            opening = 0
+            before = 0
+            previous = 0
+            value = _FNV_BASIS
+            while stop < end and data[stop] != 10:
+                byte = np.int64(data[stop])
+                width = 1
+                point = byte
+                if byte >= 0x80:
+                    point = 0xFFFD
+                    if 0xC2 <= byte < 0xE0 and stop + 2 <= end:
+                        width = 2
+                        point = ((byte & 0x1F) << 6) | (np.int64(data[stop + 1]) & 0x3F)
+                    elif 0xE0 <= byte < 0xF0 and stop + 3 <= end:
+                        width = 3
+                        point = (
+                            ((byte & 0x0F) << 12)
+                            | ((np.int64(data[stop + 1]) & 0x3F) << 6)
+                            | (np.int64(data[stop + 2]) & 0x3F)
+                        )
+                    elif byte >= 0xF0 and stop + 4 <= end:
+                        width = 4
+                        point = 0x10000
+                if 65 <= point <= 90:
+                    point += 32
+                if point > 32:
+                    if visible == 0:
+                        opening = point
+                    visible += 1
+                    value = (value ^ np.uint64(point)) * _FNV_PRIME
+                    if 48 <= point <= 57:
+                        digits += 1
+                    elif (97 <= point <= 122) or point >= 0x3400:
+                        letters += 1
+                    elif point == 96 or point == 126:
+                        marks += 1
+                    elif point == 36 and before == 36:
+                        dollars += 1
+                    if (
+                        point == 92 or point == 123 or point == 125 or point == 36 or point == 61
+                        or point == 59 or point == 124 or point == 60 or point == 62 or point == 96
+                    ):  # fmt: skip
+                        markup = True
+                # Furniture is short: beyond its longest line there is nothing to look for.
+                if visible <= LONGEST_LINE and not triggered:
+                    if point >= 0x80 or before >= 0x80:
+                        slot = ((before * 0x9E3B1) ^ (point * 0x85EB7)) & (TRIGGER_SLOTS - 1)
+                        triggered = table[slot] & _PAIR != 0 or point == _COPYRIGHT_SIGN
+                    else:
+                        slot = (
+                            (previous * 0x9E3B1) ^ (before * 0x85EB7) ^ (point * 0xC2B2D)
+                        ) & (TRIGGER_SLOTS - 1)  # fmt: skip
+                        triggered = table[slot] & _TRIPLE != 0
+                previous = before
+                before = point
+                stop += width
+            if stop > end:
+                stop = end
+            if marks >= 3 and (opening == 96 or opening == 126):
+                fenced = not fenced
+            elif not fenced:
+                if dollars & 1:
+                    formula = not formula
+                elif visible and not formula and opening != 124:
+                    flags = 0
+                    times = 1
+                    if triggered and visible <= LONGEST_LINE:
+                        flags |= TRIGGER
+                    if visible <= _LONGEST_NUMBER and letters <= 8 and (digits or letters):
+                        if digits or letters == visible:
+                            flags |= NUMBER
+                    if visible <= LONGEST_LINE and letters >= 2 and not markup and opening != 35:
+                        flags |= PLAIN
+                        times = _count(keys, counts, mask, value, stamp, fill)
+                        if times > 1:
+                            flags |= REPEATED
+                    if flags & (TRIGGER | NUMBER | REPEATED):
+                        if size == len(found):
+                            larger = np.empty((2 * size, 6), np.int64)
+                            larger[:size] = found
+                            found = larger
+                        found[size, 0] = document
+                        found[size, 1] = start
+                        found[size, 2] = stop
+                        found[size, 3] = visible
+                        found[size, 4] = flags
+                        found[size, 5] = times
+                        size += 1
+            start = stop + 1
+    return found[:size]

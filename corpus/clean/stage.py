@@ -1,0 +1,221 @@
+"""The stage `clean`: rewrites the text, and says in `clean_edits` what each rule changed.
+
+Characters, lines and personal data are cleaned until nothing changes any more, so cleaning what is
+clean already changes nothing. A document that a line rule leaves empty is dropped with its name.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import ClassVar, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from corpus.clean import lines, personal, prefilter
+from corpus.clean.characters import clean_characters
+from corpus.clean.personal import Policy
+from corpus.settings import Settings
+from corpus.stage import BatchStage, verdicts
+
+EDITS = pa.map_(pa.string(), pa.int64())
+ROUNDS = 8  # texts settle in two or three; hypothesis has found none that needs five
+
+LINE_RULES = frozenset({rule.name for rule in lines.RULES} | {lines.REPEATED_LINE})
+PERSONAL_KINDS = frozenset(kind.name for kind in personal.KINDS)
+
+
+class CleanSettings(Settings):
+    """What is cleaned, and how hard."""
+
+    characters: bool = True
+    """Mend characters: one Unicode form, half-width letters and digits, no invisible ones."""
+    lines: bool = True
+    """Remove lines that are page furniture."""
+    keep_lines: tuple[str, ...] = ()
+    """Names of line rules that are not to be used (`copyright`, `repeated-line`, …)."""
+    repeats: int = Field(default=10, ge=2)
+    """A short line that stands this often in one document is kept only the first time."""
+    repeat_kinds_excepted: tuple[str, ...] = ("qa", "exam", "code")
+    """Kinds of documents whose repeated lines are content."""
+    personal: dict[str, Policy] = Field(default_factory=dict)
+    """For each kind of personal data keep, mask (with a placeholder such as [MOBILE]) or drop (the
+    document). What is not named is masked."""
+
+    @field_validator("keep_lines")
+    @classmethod
+    def _known_rules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(names) - LINE_RULES)
+        if unknown:
+            raise ValueError(f"no such line rule: {unknown[0]}; there are {sorted(LINE_RULES)}")
+        return names
+
+    @field_validator("personal")
+    @classmethod
+    def _known_kinds(cls, policies: dict[str, Policy]) -> dict[str, Policy]:
+        unknown = sorted(set(policies) - PERSONAL_KINDS)
+        if unknown:
+            raise ValueError(
+                f"no such kind: {unknown[0]}; there are {sorted(PERSONAL_KINDS)}, "
+                f"each {', '.join(get_args(Policy))}"
+            )
+        return policies
+
+
+class Clean(BatchStage):
+    """Cleans each document by itself."""
+
+    Config = CleanSettings
+    config: CleanSettings
+    rewrites_text: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("text", "kind")
+
+    @property
+    def adds(self) -> pa.Schema:
+        return pa.schema([pa.field("clean_edits", EDITS)])
+
+    def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        kinds = batch.column("kind").to_pylist()
+        texts, edits, reasons = clean_texts(batch.column("text").to_pylist(), self.config, kinds)
+        return pa.RecordBatch.from_arrays(
+            [
+                batch.column("doc_id"),
+                pa.array([sorted(entry.items()) for entry in edits], EDITS),
+                pa.array(texts, pa.string()),
+                verdicts(reasons, evidence=[_evidence(*pair) for pair in zip(reasons, edits)]),
+            ],
+            ["doc_id", "clean_edits", "text", "verdict"],
+        )
+
+
+def _evidence(reason: str | None, edits: Counter[str]) -> dict[str, str] | None:
+    if reason is None:
+        return None
+    return {"edits": ", ".join(f"{rule} {count}" for rule, count in edits.most_common(8))}
+
+
+def clean_texts(
+    texts: Sequence[str | None], settings: CleanSettings, kinds: Sequence[str | None]
+) -> tuple[list[str], list[Counter[str]], list[str | None]]:
+    """Each text cleaned, its edits (characters removed or changed by rule), and why it is dropped.
+
+    A text is dropped where nothing visible is left (by the rule that took most, or `empty` if
+    there was nothing to begin with) or where it holds personal data whose policy is drop.
+    """
+    cleaned = [text or "" for text in texts]
+    edits: list[Counter[str]] = [Counter() for _ in texts]
+    reasons: list[str | None] = [None if text.strip() else "empty" for text in cleaned]
+    pending = list(range(len(cleaned)))
+    for _ in range(ROUNDS):
+        if not pending:
+            break
+        before = [cleaned[row] for row in pending]
+        after = before
+        if settings.characters:
+            flags = _flags(after)
+            after = [
+                clean_characters(text, int(flag), edits[row]) if flag & prefilter.MEND else text
+                for row, text, flag in zip(pending, after, flags, strict=True)
+            ]
+        if settings.lines:
+            after = _remove_lines(
+                after, [edits[row] for row in pending], [kinds[row] for row in pending], settings
+            )
+        flags = _flags(after)
+        for place, (row, text) in enumerate(zip(pending, after, strict=True)):
+            cleaned[row], drop = personal.mask(
+                text, settings.personal, edits[row], bool(flags[place] & prefilter.DIGITS)
+            )
+            if drop and reasons[row] is None:
+                reasons[row] = f"personal-{drop}"
+        pending = [row for row, text in zip(pending, before, strict=True) if cleaned[row] != text]
+    for row, text in enumerate(cleaned):
+        if reasons[row] is None and not text.strip():
+            reasons[row] = edits[row].most_common(1)[0][0] if edits[row] else "empty"
+    return cleaned, edits, reasons
+
+
+def _flags(texts: Sequence[str]) -> NDArray[np.uint16]:
+    data, offsets = _buffers(texts)
+    flags = np.zeros(len(texts), np.uint16)
+    prefilter.character_flags(data, offsets, prefilter.mend_table(), flags)
+    return flags
+
+
+def _buffers(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    offsets = np.zeros(len(encoded) + 1, np.int64)
+    np.cumsum([len(item) for item in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), np.uint8), offsets
+
+
+def _remove_lines(
+    texts: Sequence[str],
+    edits: Sequence[Counter[str]],
+    kinds: Sequence[str | None],
+    settings: CleanSettings,
+) -> list[str]:
+    data, offsets = _buffers(texts)
+    found = prefilter.find_lines(data, offsets, prefilter.trigger_table())
+    result = list(texts)
+    edges = np.searchsorted(found[:, 0], np.arange(len(texts) + 1))
+    for document in np.unique(found[:, 0]).tolist():
+        candidates = found[edges[document] : edges[document + 1]]
+        base = int(offsets[document])
+        content = data[base : offsets[document + 1]].tobytes()
+        spans = _spans(content, base, candidates, edits[document], kinds[document], settings)
+        if spans:
+            result[document] = _cut(content, spans)
+    return result
+
+
+def _spans(
+    content: bytes,
+    base: int,
+    candidates: NDArray[np.int64],
+    edits: Counter[str],
+    kind: str | None,
+    settings: CleanSettings,
+) -> list[tuple[int, int]]:
+    """The byte ranges of the lines to remove, in order."""
+    repeated = _often(content, base, candidates, settings.repeats)
+    if kind in settings.repeat_kinds_excepted or lines.REPEATED_LINE in settings.keep_lines:
+        repeated = set()
+    spans = []
+    for _, start, stop, visible, flags, times in candidates.tolist():
+        line = content[start - base : stop - base].decode("utf-8", "replace").strip()
+        rule = None
+        if flags & (prefilter.TRIGGER | prefilter.NUMBER):
+            rule = lines.matching_rule(line, visible)
+            if rule in settings.keep_lines:
+                rule = None
+        if rule is None and times > 1 and line in repeated:
+            rule = lines.REPEATED_LINE
+        if rule is not None:
+            edits[rule] += len(line)
+            spans.append((start - base, stop - base))
+    return spans
+
+
+def _often(content: bytes, base: int, candidates: NDArray[np.int64], repeats: int) -> set[str]:
+    """The lines that stand `repeats` times or more and do not end like a sentence."""
+    often = candidates[candidates[:, 5] >= repeats]
+    found = set()
+    for start, stop in often[:, 1:3].tolist():
+        line = content[start - base : stop - base].decode("utf-8", "replace").strip()
+        if len(line) <= 60 and line[-1:] not in "。！？；.!?;，,、：:":
+            found.add(line)
+    return found
+
+
+def _cut(content: bytes, spans: Sequence[tuple[int, int]]) -> str:
+    parts, position = [], 0
+    for start, stop in spans:
+        parts.append(content[position:start])
+        position = min(stop + 1, len(content))  # the line break goes with its line
+    parts.append(content[position:])
+    return b"".join(parts).decode("utf-8", "surrogatepass")
