@@ -23,6 +23,12 @@ class Bucket:
     shards: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
     """Checksum and tokens of each shard in order; empty where only the digest is known."""
 
+    @classmethod
+    def of(cls, name: str, tags: Mapping[str, str], shards: Sequence[tuple[str, int]]) -> "Bucket":
+        """The bucket of these shards: (checksum, tokens) of each, in order."""
+        tokens = sum(tokens for _, tokens in shards)
+        return cls(name, dict(tags), tokens, len(shards), _digest(shards), tuple(shards))
+
     def begins_with(self, earlier: "Bucket") -> bool:
         """Whether this is `earlier`, perhaps with shards added at the end."""
         first = self.shards[: earlier.shard_count]
@@ -42,10 +48,9 @@ def buckets_of(manifest: Manifest) -> tuple[Bucket, ...]:
         tags = shards[0].tags
         if any(shard.tags != tags for shard in shards):
             raise UserError(f"manifest.json: the shards of bucket {name} disagree on its tags")
-        tokens = sum(shard.tokens for shard in shards)
-        if tokens:
-            listed = tuple((shard.sha256, shard.tokens) for shard in shards)
-            found.append(Bucket(name, dict(tags), tokens, len(listed), _digest(listed), listed))
+        bucket = Bucket.of(name, tags, [(shard.sha256, shard.tokens) for shard in shards])
+        if bucket.tokens:
+            found.append(bucket)
     if not found:
         raise UserError("manifest.json: no train shard holds a token; there is nothing to draw")
     return tuple(found)

@@ -110,6 +110,7 @@ class Course:
         self._step = 0
         self._block_tokens = 0
         self._stage_cursors: dict[str, Ints] = {}
+        self._reused: dict[str, Ints] = {}  # where a stage that reuses an order stands in it
 
     def follow(self, segment: Segment, until: int | None) -> None:
         """Lay the segment from where the course stands to step `until`, or to its end.
@@ -196,7 +197,8 @@ class Course:
         origin = self._cursors.copy()
         again = first.reuse_order_of is not None
         if again:
-            origin = self._stage_cursors.get(str(first.reuse_order_of), origin).copy()
+            read_again = self._stage_cursors.get(str(first.reuse_order_of), origin)
+            origin = self._reused.get(first.name, read_again).copy()
         block = 0
         for stage, stretch in group:
             steps = stretch.blocks if until is None else min(stretch.blocks, until - self._step)
@@ -211,6 +213,8 @@ class Course:
             self._tokens += steps * batch
             block += steps
         reached = origin + counts.before(block) * length
+        if again:
+            self._reused[first.name] = reached
         self._cursors = np.maximum(self._cursors, reached) if again else reached
         carry: Floats = (counts.scheduled(block) - counts.before(block)) * length
         self._carry = carry

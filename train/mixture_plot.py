@@ -9,6 +9,7 @@ from train.counts import Floats
 from train.stream import Stream
 
 _POINTS = 400
+_LEAST_SEQUENCES = 100  # of a window: fewer would show rounding, not shares
 
 
 def share_curves(stream: Stream, points: int = _POINTS) -> tuple[Floats, Floats, Floats]:
@@ -19,7 +20,8 @@ def share_curves(stream: Stream, points: int = _POINTS) -> tuple[Floats, Floats,
     """
     middles, planned, drawn = [], [], []
     for leg in stream.legs:
-        windows = max(1, round(points * leg.steps / stream.steps))
+        fine = round(points * leg.steps / stream.steps)
+        windows = max(1, min(fine, leg.steps * leg.sequences // _LEAST_SEQUENCES))
         edges = np.unique(np.linspace(0, leg.steps, min(windows, leg.steps) + 1).astype(np.int64))
         for begin, end in zip(edges[:-1] + leg.block, edges[1:] + leg.block, strict=True):
             total = (end - begin) * leg.sequences

@@ -114,6 +114,7 @@ class Stream:
         ]
         self._order_key = bucket_key(self.seed, "order of batches")
         self._first_steps = np.array([leg.step for leg in self.legs], np.int64)
+        self._first_sequences = np.cumsum([0] + [leg.steps * leg.sequences for leg in self.legs])
         self.fingerprint = self._fingerprint()
 
     @classmethod
@@ -188,13 +189,19 @@ class Stream:
         return draws[len(draws) * rank // ranks : len(draws) * (rank + 1) // ranks]
 
     def draw(self, number: int) -> Draw:
-        """Sequence `number` of the run, in the order of the global batches, in O(log steps)."""
-        starts = np.array(self._sequences_before_legs())
-        leg = self.legs[int(np.searchsorted(starts, number, "right")) - 1]
-        step, place = divmod(number - int(starts[self.legs.index(leg)]), leg.sequences)
+        """Sequence `number` of the run, in the order of the global batches, in O(log steps).
+
+        Raises:
+            IndexError: the run has no such sequence.
+        """
+        if not 0 <= number < self._first_sequences[-1]:
+            raise IndexError(
+                f"the run has {self._first_sequences[-1]} sequences; there is no number {number}"
+            )
+        place_of_leg = int(np.searchsorted(self._first_sequences, number, "right")) - 1
+        leg = self.legs[place_of_leg]
+        step, place = divmod(number - int(self._first_sequences[place_of_leg]), leg.sequences)
         step += leg.step
-        if number < 0 or step >= self.steps:
-            raise IndexError(f"the run has {starts[-1]} sequences; there is no number {number}")
         block = leg.block + step - leg.step
         before, after = leg.counts.before(block), leg.counts.before(block + 1)
         slot = permute(place, leg.sequences, np.uint64(derive_key(self._order_key, step)))
@@ -246,12 +253,6 @@ class Stream:
             "segments": [segment.to_json() for segment in self.segments if segment.step <= step],
             "cursors": self.cursors(step),
         }
-
-    def _sequences_before_legs(self) -> list[int]:
-        totals = [0]
-        for leg in self.legs:
-            totals.append(totals[-1] + leg.steps * leg.sequences)
-        return totals
 
     def _fingerprint(self) -> str:
         facts = [[leg.step, leg.steps, leg.length, leg.sequences] for leg in self.legs]

@@ -1,4 +1,4 @@
-"""The order in which a bucket's tokens are drawn: a tape, read epoch after epoch in shuffled blocks.
+"""The order in which a bucket's tokens are drawn: a tape, read in shuffled blocks, epoch by epoch.
 
 A bucket's train shards, end to end, are its *tape*. In every pass over it, the tape is turned to
 a keyed start, cut into blocks of equal size and one short block of what remains, and the blocks
@@ -115,6 +115,8 @@ def locate(drawn, rows):  # type: ignore[no-untyped-def]
     value = (drawn - rows[row, START]) % rows[row, DOMAIN]
     number = (drawn - rows[row, START]) // rows[row, DOMAIN]
     count = np.int64(1) << 62
+    if row + 1 < len(rows):
+        count = rows[row + 1, START] - drawn
     while True:
         key = derive_key(np.uint64(rows[row, KEY]), number)
         position, more = _in_pass(value, rows[row, DOMAIN], rows[row, BLOCK], key)
