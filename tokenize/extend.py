@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from corpus.settings import Settings, UserError, command, load
 from tokenization.characters import count_characters, most_frequent
 from tokenization.convert import save_hugging_face
-from tokenization.evaluate import Evaluation, evaluate
+from tokenization.evaluation import Evaluation, evaluate
 from tokenization.manifest import tokenizer_fingerprint
 from tokenization.pieces import check_base, extend_model, processor, read_model
 from tokenization.sample import sample_documents

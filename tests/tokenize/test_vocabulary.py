@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from corpus.settings import UserError
 from tokenization.characters import count_characters, most_frequent
 from tokenization.convert import hugging_face_tokenizer, merges_of
-from tokenization.evaluate import encode_all, fuzzed_strings, plain_lines
+from tokenization.evaluation import encode_all, fuzzed_strings, plain_lines
 from tokenization.extend import VocabularyConfig, extend
 from tokenization.pieces import (
     Piece,
