@@ -4,9 +4,11 @@ A plain `python -m train.cpt` is a run of one rank; what the launchers would set
 environment is set here, before DeepSpeed looks.
 """
 
+import contextlib
 import datetime
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +16,22 @@ import torch
 # DeepSpeed warns at import when it finds no GPU and is not told that this is meant.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
-import deepspeed
+
+@contextlib.contextmanager
+def _no_linker_noise() -> Iterator[None]:
+    """Hide what child processes write to stderr; exceptions pass."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+with _no_linker_noise():  # importing DeepSpeed tries to link libraries that nothing here needs
+    import deepspeed
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,10 @@ def test_the_command_survives_sigkill_and_stops_on_sigterm(
     """The command as users start it: killed, continued, asked to stop, and continued to its end."""
     config = another_run(inputs, tmp_path)
     command = [sys.executable, "-m", "train.cpt", str(config)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # Runs inside this process have put a rank's variables into the environment.
+    rank = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    environment = {key: value for key, value in os.environ.items() if key not in rank}
+    environment["OMP_NUM_THREADS"] = "1"
     metrics = folder_of(config) / "metrics.jsonl"
 
     def start_and_send(number: int, after_step: int) -> int:
