@@ -73,11 +73,7 @@ class BlockCounts:
         if carry is not None:
             offsets[0] = carry
         self._ramp = (starts, ramps, weights, offsets, float(sequences))
-        for number in range(len(stretches)):
-            for bucket in range(buckets):
-                offsets[number + 1, bucket] = _integral_in(
-                    number, starts[number + 1], bucket, *self._ramp
-                )
+        _set_offsets(*self._ramp)
         self._above = np.zeros((self.blocks + 1, buckets), np.int8)
         self.max_deviation = float(_fill(self._above, *self._ramp))
 
@@ -98,8 +94,7 @@ class BlockCounts:
     def scheduled(self, block: int) -> Floats:
         """float64 [buckets]: W before block number `block`, in sequences."""
         integrals = np.empty(self._above.shape[1])
-        for bucket in range(len(integrals)):
-            integrals[bucket] = _integral(block, bucket, *self._ramp)
+        _integrals(block, integrals, *self._ramp)
         return integrals
 
 
@@ -127,31 +122,53 @@ def _ramp_integral(at: float, shape: int, treads: int) -> float:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _integral_in(stretch, block, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
-    first, scale = ramps[stretch, 0], ramps[stretch, 1]
-    at = min(first + (block - starts[stretch]) / scale, 1.0)
-    shape, treads = int(ramps[stretch, 2]), int(ramps[stretch, 3])
-    low, high = weights[stretch, 0, bucket], weights[stretch, 1, bucket]
-    gained = low * (at - first)
-    if high != low:
-        risen = _ramp_integral(at, shape, treads) - _ramp_integral(first, shape, treads)
-        gained += (high - low) * risen
-    return offsets[stretch, bucket] + sequences * scale * gained
-
-
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _integral(block, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
-    """W of one bucket before `block`."""
+def _progress(block, starts, ramps):  # type: ignore[no-untyped-def]
+    """Where `block` lies: (stretch, how far the ramp has run in it, how far it has risen)."""
     stretch = 0
     while stretch + 1 < len(ramps) and block > starts[stretch + 1]:
         stretch += 1
-    return _integral_in(stretch, block, bucket, starts, ramps, weights, offsets, sequences)
+    return _progress_in(stretch, block, starts, ramps)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _progress_in(stretch, block, starts, ramps):  # type: ignore[no-untyped-def]
+    first, scale = ramps[stretch, 0], ramps[stretch, 1]
+    at = min(first + (block - starts[stretch]) / scale, 1.0)
+    shape, treads = int(ramps[stretch, 2]), int(ramps[stretch, 3])
+    risen = _ramp_integral(at, shape, treads) - _ramp_integral(first, shape, treads)
+    return stretch, (at - first) * scale, risen * scale
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _integral(bucket, progress, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """W of one bucket where `progress` says."""
+    stretch, run, risen = progress
+    low, high = weights[stretch, 0, bucket], weights[stretch, 1, bucket]
+    return offsets[stretch, bucket] + sequences * (low * run + (high - low) * risen)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _set_offsets(starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """W of every bucket where each stretch begins, from the first row on."""
+    for stretch in range(len(ramps)):
+        progress = _progress_in(stretch, starts[stretch + 1], starts, ramps)
+        for bucket in range(offsets.shape[1]):
+            offsets[stretch + 1, bucket] = _integral(bucket, progress, weights, offsets, sequences)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _integrals(block, found, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """W of every bucket before `block`, into `found`."""
+    progress = _progress(block, starts, ramps)
+    for bucket in range(len(found)):
+        found[bucket] = _integral(bucket, progress, weights, offsets, sequences)
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _counts_before(block, above, counts, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    progress = _progress(block, starts, ramps)
     for bucket in range(len(counts)):
-        scheduled = _integral(block, bucket, starts, ramps, weights, offsets, sequences)
+        scheduled = _integral(bucket, progress, weights, offsets, sequences)
         counts[bucket] = int(np.floor(scheduled + _NEAR)) + above[block, bucket]
 
 
@@ -161,16 +178,16 @@ def _due(job, after, blocks, bucket, starts, ramps, weights, offsets, sequences)
     low, step = after, 1
     while True:
         high = min(low + step, blocks)
-        reached = _integral(high, bucket, starts, ramps, weights, offsets, sequences)
-        if reached + _NEAR >= job:
+        progress = _progress(high, starts, ramps)
+        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= job:
             break
         if high == blocks:
             return blocks + 1
         low, step = high, step * 2
     while high - low > 1:
         middle = (low + high) // 2
-        reached = _integral(middle, bucket, starts, ramps, weights, offsets, sequences)
-        if reached + _NEAR >= job:
+        progress = _progress(middle, starts, ramps)
+        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= job:
             high = middle
         else:
             low = middle
@@ -182,50 +199,82 @@ def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no
     """Fill the table; the largest deviation found."""
     blocks, buckets = above.shape[0] - 1, above.shape[1]
     counts = np.zeros(buckets, np.int64)
-    integrals = np.empty(buckets)
+    integrals, following = np.empty(buckets), np.empty(buckets)
     due = np.zeros(buckets, np.int64)
     due_job = np.full(buckets, -1, np.int64)
     urgency = np.empty(buckets)
+    candidates = np.empty(buckets, np.int64)
     worst = 0.0
+    _integrals(1, following, starts, ramps, weights, offsets, sequences)
     for bucket in range(buckets):
         above[0, bucket] = -int(np.floor(offsets[0, bucket] + _NEAR))
     for block in range(1, blocks + 1):
+        integrals, following = following, integrals
+        if block < blocks:
+            _integrals(block + 1, following, starts, ramps, weights, offsets, sequences)
         free = int(sequences) * block
         for bucket in range(buckets):
-            integrals[bucket] = _integral(block, bucket, starts, ramps, weights, offsets, sequences)
             counts[bucket] = max(counts[bucket], int(np.floor(integrals[bucket] + _NEAR)))
             free -= counts[bucket]
+        waiting = 0
         for bucket in range(buckets):
-            urgency[bucket] = np.inf
+            if free <= 0 or integrals[bucket] - _NEAR <= counts[bucket]:
+                continue
             job = counts[bucket] + 1
-            if free > 0 and integrals[bucket] - _NEAR > counts[bucket]:
+            if block < blocks and following[bucket] + _NEAR >= job:
+                soonest = block + 1
+            else:
                 if due_job[bucket] != job:
                     due_job[bucket] = job
                     due[bucket] = _due(
                         job, block, blocks, bucket, starts, ramps, weights, offsets, sequences
                     )
-                urgency[bucket] = due[bucket] + 0.5 * (job - integrals[bucket])
+                soonest = due[bucket]
+            # Of those due in the same block, the one furthest behind first.
+            urgency[bucket] = soonest + 0.5 * (job - integrals[bucket])
+            candidates[waiting] = bucket
+            waiting += 1
         if free > 0:
-            order = np.argsort(urgency, kind="mergesort")
-            for place in range(min(free, buckets)):
-                counts[order[place]] += 1
-        # Only after a change of sequence length can more be due than fits: then the least
-        # behind waits.
-        while free < 0:
-            least, waits = -1, np.inf
-            for bucket in range(buckets):
-                behind = integrals[bucket] - counts[bucket]
-                before = int(
-                    np.floor(
-                        _integral(block - 1, bucket, starts, ramps, weights, offsets, sequences)
-                        + _NEAR
-                    )
-                )
-                if counts[bucket] > before + above[block - 1, bucket] and behind < waits:
-                    least, waits = bucket, behind
-            counts[least] -= 1
-            free += 1
+            _take_most_urgent(candidates[:waiting], urgency, free, counts)
+        elif free < 0:
+            _let_wait(
+                -free, block, above, counts, integrals, starts, ramps, weights, offsets, sequences
+            )
         for bucket in range(buckets):
             above[block, bucket] = counts[bucket] - int(np.floor(integrals[bucket] + _NEAR))
             worst = max(worst, abs(integrals[bucket] - counts[bucket]))
     return worst
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _take_most_urgent(candidates, urgency, free, counts):  # type: ignore[no-untyped-def]
+    """One more sequence for the `free` candidates of least urgency value, lower buckets first."""
+    if len(candidates) > 64:
+        for place in np.argsort(urgency[candidates], kind="mergesort")[:free]:
+            counts[candidates[place]] += 1
+        return
+    for place in range(1, len(candidates)):  # insertion sort: few candidates, and stable
+        bucket = candidates[place]
+        before = place - 1
+        while before >= 0 and urgency[candidates[before]] > urgency[bucket]:
+            candidates[before + 1] = candidates[before]
+            before -= 1
+        candidates[before + 1] = bucket
+    for place in range(min(free, len(candidates))):
+        counts[candidates[place]] += 1
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _let_wait(excess, block, above, counts, integrals, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """Take `excess` sequences back from the buckets that are least behind.
+
+    Only after a change of sequence length or schedule can more be due than a block holds.
+    """
+    before = np.empty(len(counts), np.int64)
+    _counts_before(block - 1, above, before, starts, ramps, weights, offsets, sequences)
+    for _ in range(excess):
+        least, behind = -1, np.inf
+        for bucket in range(len(counts)):
+            if counts[bucket] > before[bucket] and integrals[bucket] - counts[bucket] < behind:
+                least, behind = bucket, integrals[bucket] - counts[bucket]
+        counts[least] -= 1
