@@ -1,0 +1,1 @@
+"""Decontamination: documents that hold items of evaluation sets."""

@@ -1,0 +1,140 @@
+"""The stage `exact`: drops documents that are the same text, or the same page, as a kept one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+from pyspark.sql import DataFrame
+
+from corpus.dedup.grouping import find_groups, members_of
+from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
+from corpus.dedup.kernels import string_buffers, text_hashes
+from corpus.dedup.links import NO_LIMIT
+from corpus.dedup.normal import fold_table, no_folding
+from corpus.dedup.verdict import DUPLICATE, judge
+from corpus.settings import Settings
+from corpus.stage import Stage, spark_schema
+
+Identity = Literal["text", "url", "title_date"]
+
+_RULES: dict[Identity, str] = {
+    "text": "exact_duplicate",
+    "url": "same_url",
+    "title_date": "same_title_and_date",
+}
+_COLUMNS: dict[Identity, tuple[str, ...]] = {
+    "text": ("text",),
+    "url": ("url",),
+    "title_date": ("title", "date"),
+}
+
+
+class ExactConfig(Settings):
+    """The section `exact` of a recipe."""
+
+    by: tuple[Identity, ...] = Field(default=("text",), min_length=1)
+    """What makes two documents the same: the normalised `text`; the `url`; `title_date`, title and
+    date together. A document without one of them is never the same by it."""
+    keep: Keeping = Keeping(order=("priority", "quality", "date", "longest"))
+    """Which of several is kept."""
+
+
+class Exact(Stage):
+    """Drops documents whose 128-bit hash of the normalised text equals a kept one's.
+
+    Rules: `exact_duplicate`, `same_url`, `same_title_and_date`; evidence: `kept`, the kept
+    document's `doc_id`, and `scope`, `exact`. Empty documents are no copies of each other; where
+    only symbols are left of one, they must be the same to the byte.
+    """
+
+    Config = ExactConfig
+    config: ExactConfig
+
+    @property
+    def needs(self) -> Sequence[str]:
+        identity = [column for by in self.config.by for column in _COLUMNS[by]]
+        return list(dict.fromkeys(["text", *identity, *needed_columns(self.config.keep)]))
+
+    @property
+    def adds(self) -> pa.Schema:
+        return pa.schema([])
+
+    def decide(self, documents: DataFrame) -> DataFrame:
+        identity = list(dict.fromkeys(c for by in self.config.by for c in _COLUMNS[by]))
+        keyed = with_key(documents)
+        by, order = self.config.by, sort_keys(self.config.keep)
+
+        def bucket(batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+            hashes = np.column_stack([identity_hashes(batch, one)[:, 0] for one in by])
+            return hashes, np.zeros((batch.num_rows, 2), np.uint64)
+
+        def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            held = list(batches)
+            if held:
+                table = resolve_identical(pa.Table.from_batches(held), by, order)
+                yield from table.to_batches()
+
+        grouped, count = find_groups(keyed.select("key", *identity), bucket, 0, NO_LIMIT)
+        if grouped is None:
+            return judge(documents, None, 0, None, {})
+        members = members_of(
+            keyed.select(
+                "doc_id",
+                "key",
+                *[name for name in dict.fromkeys(["text", *identity]) if name != "date"],
+                *ranking_columns(self.config.keep, self.context.sources),
+            ),
+            grouped,
+            count,
+        )
+        duplicates = members.mapInArrow(resolve_all, spark_schema(DUPLICATE))
+        return judge(documents, duplicates, count, 1.0, {"scope": "exact"})
+
+
+def identity_hashes(batch: pa.RecordBatch | pa.Table, by: Identity) -> NDArray[np.uint64]:
+    """128-bit hashes by which documents are the same: uint64 [rows, 2], 0 where there is none."""
+    if by == "text":
+        strings = batch.column("text")
+    elif by == "url":
+        strings = pc.utf8_trim_whitespace(batch.column("url"))
+    else:
+        title = pc.utf8_trim_whitespace(batch.column("title"))
+        title = pc.if_else(pc.equal(title, ""), None, title)
+        strings = pc.binary_join_element_wise(title, batch.column("date"), "\n")
+    if isinstance(strings, pa.ChunkedArray):
+        strings = pa.concat_arrays(strings.chunks)
+    offsets, data = string_buffers(strings)
+    hashes, _ = text_hashes(offsets, data, fold_table() if by == "text" else no_folding())
+    hashes[np.diff(offsets) == 0] = 0
+    return hashes
+
+
+def resolve_identical(
+    table: pa.Table, by: Sequence[Identity], order: Sequence[tuple[str, str]]
+) -> pa.Table:
+    """The dropped documents of a table of whole groups (`verdict.DUPLICATE`).
+
+    Best first, a document is dropped if it has an identity in common with a kept one.
+    """
+    offsets, data = string_buffers(pa.concat_arrays(table["text"].chunks))
+    _, characters = text_hashes(offsets, data, fold_table())
+    table = table.append_column("size", pa.array(characters))
+    hashes = [identity_hashes(table, one).tolist() for one in by]
+    doc_ids = table["doc_id"].to_pylist()
+    first: dict[tuple[Identity, int, int], str] = {}
+    dropped = []
+    for row in pc.sort_indices(table, list(order)).to_pylist():
+        own = [(one, *hashes[k][row]) for k, one in enumerate(by)]
+        own = [identity for identity in own if identity[1:] != (0, 0)]
+        twin = next((identity for identity in own if identity in first), None)
+        if twin is not None:
+            dropped.append((doc_ids[row], _RULES[twin[0]], first[twin]))
+        else:
+            first.update(dict.fromkeys(own, doc_ids[row]))
+    columns = list(zip(*dropped, strict=True)) or [(), (), ()]
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    return pa.table([*arrays, np.ones(len(dropped))], schema=DUPLICATE)

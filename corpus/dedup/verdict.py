@@ -1,0 +1,49 @@
+"""How a duplicate's verdict is written: rule, similarity, threshold, and the kept twin."""
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from corpus.dedup.grouping import BROADCAST_ROWS
+from corpus.document import VERDICT
+from corpus.stage import spark_type
+
+# What finding duplicates returns: one row a dropped document.
+DUPLICATE = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("rule", pa.string()),
+        pa.field("kept", pa.string()),  # doc_id of the kept twin
+        pa.field("similarity", pa.float64()),
+    ]
+)
+
+
+def judge(
+    documents: DataFrame,
+    duplicates: DataFrame | None,
+    most_duplicates: int,
+    threshold: float | None,
+    evidence: dict[str, str],
+) -> DataFrame:
+    """`doc_id` and `verdict` of every document; kept where `duplicates` does not name it.
+
+    `most_duplicates` is a bound on the number of duplicates, `evidence` what all of them share.
+    """
+    verdict_type = spark_type(VERDICT)
+    documents = documents.select("doc_id")
+    if duplicates is None:
+        return documents.withColumn("verdict", F.lit(None).cast(verdict_type))
+    pairs = [F.lit("kept"), F.col("kept")]
+    for key, value in evidence.items():
+        pairs += [F.lit(key), F.lit(value)]
+    verdict = F.struct(
+        F.col("rule"),
+        F.col("similarity").alias("value"),
+        F.lit(threshold).cast("double").alias("threshold"),
+        F.create_map(*pairs).alias("evidence"),
+    )
+    found = duplicates.select("doc_id", verdict.alias("verdict"))
+    if most_duplicates <= BROADCAST_ROWS:
+        found = F.broadcast(found)
+    return documents.join(found, "doc_id", "left")
