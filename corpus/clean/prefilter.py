@@ -8,6 +8,7 @@ number, or were seen before in their document.
 # mypy: disable-error-code="assignment, no-untyped-def, arg-type, index, type-arg"
 import unicodedata
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,16 +33,19 @@ EDGES = 4096  # white space at the end of a line or of the text, four line break
 MEND = 8191  # any of these
 DIGITS = 8192  # seven digits with at most one space, hyphen or dot between two of them
 
+# Columns of a candidate line.
+DOCUMENT, START, END, VISIBLE, FLAGS, TIMES, RULES, INDEX = range(8)
+
 # Flags of a line.
 TRIGGER = 1
-NUMBER = 2  # at most 24 characters, digits among them, hardly any letter
+NUMBER = 2  # at most 24 characters, digits among them, few letters
 REPEATED = 4
 PLAIN = 8  # prose: no markup, no program text; only such lines count as repeated
 
-TRIGGER_SLOTS = 1 << 18
-_PAIR, _TRIPLE = 1, 2
+TRIGGER_SLOTS = 1 << 16
 _COPYRIGHT_SIGN = 0xA9
 _LONGEST_NUMBER = 24
+LONGEST_REPEATED = 80  # visible characters of a running header
 
 _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
@@ -58,19 +62,20 @@ def _triple_slot(first: int, second: int, third: int) -> int:
 
 
 @cache
-def trigger_table() -> NDArray[np.uint8]:
-    """uint8 [TRIGGER_SLOTS]: whether a trigger begins with a pair (or ASCII triple) of this slot."""
-    table = np.zeros(TRIGGER_SLOTS, np.uint8)
-    for trigger in triggers():
+def trigger_table() -> NDArray[np.uint32]:
+    """uint32 [2, TRIGGER_SLOTS]: the rules that have a trigger with this pair, or ASCII triple."""
+    table = np.zeros((2, TRIGGER_SLOTS), np.uint32)
+    for trigger, rules in triggers().items():
         points = [ord(character) for character in trigger]
         if points == [_COPYRIGHT_SIGN]:
-            continue  # the kernel looks for it by itself
-        if max(points[:2]) < 0x80:
-            if len(points) < 3:
-                raise AssertionError(f"the trigger {trigger!r} is too short")
-            table[_triple_slot(*points[:3])] |= _TRIPLE
+            table[0, 0] |= rules  # the kernel looks for it by itself
+            continue
+        for first, second in pairwise(points):
+            if max(first, second) >= 0x80:  # as the kernel does: ASCII comes in threes
+                table[0, _pair_slot(first, second)] |= rules
+                break
         else:
-            table[_pair_slot(*points[:2])] |= _PAIR
+            table[1, _triple_slot(*points[:3])] |= rules
     return table
 
 
@@ -201,12 +206,13 @@ LARGEST_LINE_TABLE = 1 << 22
 
 @kernel
 def find_lines(data, offsets, table):
-    """Candidate lines: int64 [candidates, 6] of document, start, end, visible, flags, occurrence.
+    """Candidate lines: int64 [candidates, 8], see the constants DOCUMENT to INDEX.
 
-    start and end are byte positions in `data`, the line break not included. Lines in fenced code
-    or between `$$`, and lines that begin with |, are left out.
+    START and END are byte positions in `data`, the line break not included; INDEX is the place
+    among the document's lines that hold something visible. Lines in fenced code or between `$$`,
+    and lines that begin with |, are left out.
     """
-    found = np.empty((64, 6), np.int64)
+    found = np.empty((64, 8), np.int64)
     size = 0
     keys = np.zeros(1024, np.uint64)
     counts = np.zeros(1024, np.int32)
@@ -231,6 +237,7 @@ def find_lines(data, offsets, table):
         stamp += 1
         fenced = False
         formula = False
+        index = -1
         start = begin
         while start < end:
             stop = start
@@ -240,7 +247,7 @@ def find_lines(data, offsets, table):
             marks = 0
             dollars = 0
             markup = False
-            triggered = False
+            rules = 0
             opening = 0
             before = 0
             previous = 0
@@ -285,20 +292,24 @@ def find_lines(data, offsets, table):
                     ):  # fmt: skip
                         markup = True
                 # Furniture is short: beyond its longest line there is nothing to look for.
-                if visible <= LONGEST_LINE and not triggered:
+                if visible <= LONGEST_LINE:
                     if point >= 0x80 or before >= 0x80:
                         slot = ((before * 0x9E3B1) ^ (point * 0x85EB7)) & (TRIGGER_SLOTS - 1)
-                        triggered = table[slot] & _PAIR != 0 or point == _COPYRIGHT_SIGN
+                        rules |= np.int64(table[0, slot])
+                        if point == _COPYRIGHT_SIGN:
+                            rules |= np.int64(table[0, 0])
                     else:
                         slot = (
                             (previous * 0x9E3B1) ^ (before * 0x85EB7) ^ (point * 0xC2B2D)
                         ) & (TRIGGER_SLOTS - 1)  # fmt: skip
-                        triggered = table[slot] & _TRIPLE != 0
+                        rules |= np.int64(table[1, slot])
                 previous = before
                 before = point
                 stop += width
             if stop > end:
                 stop = end
+            if visible:
+                index += 1
             if marks >= 3 and (opening == 96 or opening == 126):
                 fenced = not fenced
             elif not fenced:
@@ -307,19 +318,23 @@ def find_lines(data, offsets, table):
                 elif visible and not formula and opening != 124:
                     flags = 0
                     times = 1
-                    if triggered and visible <= LONGEST_LINE:
+                    if rules and visible <= LONGEST_LINE:
                         flags |= TRIGGER
-                    if visible <= _LONGEST_NUMBER and letters <= 8 and (digits or letters):
-                        if digits or letters == visible:
-                            flags |= NUMBER
-                    if visible <= LONGEST_LINE and letters >= 2 and not markup and opening != 35:
+                    if visible <= _LONGEST_NUMBER and digits and letters <= 8:
+                        flags |= NUMBER
+                    if (
+                        visible <= LONGEST_REPEATED
+                        and letters >= 2
+                        and not markup
+                        and opening != 35
+                    ):
                         flags |= PLAIN
                         times = _count(keys, counts, mask, value, stamp, fill)
                         if times > 1:
                             flags |= REPEATED
                     if flags & (TRIGGER | NUMBER | REPEATED):
                         if size == len(found):
-                            larger = np.empty((2 * size, 6), np.int64)
+                            larger = np.empty((2 * size, 8), np.int64)
                             larger[:size] = found
                             found = larger
                         found[size, 0] = document
@@ -328,6 +343,8 @@ def find_lines(data, offsets, table):
                         found[size, 3] = visible
                         found[size, 4] = flags
                         found[size, 5] = times
+                        found[size, 6] = rules
+                        found[size, 7] = index
                         size += 1
             start = stop + 1
     return found[:size]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from corpus.clean import lines, personal, prefilter
+from corpus.clean import lines, pages, personal, prefilter
 from corpus.clean.characters import clean_characters
 from corpus.clean.personal import Policy
 from corpus.settings import Settings
@@ -22,7 +22,6 @@ from corpus.stage import BatchStage, verdicts
 EDITS = pa.map_(pa.string(), pa.int64())
 ROUNDS = 8  # texts settle in two or three; hypothesis has found none that needs five
 
-LINE_RULES = frozenset({rule.name for rule in lines.RULES} | {lines.REPEATED_LINE})
 PERSONAL_KINDS = frozenset(kind.name for kind in personal.KINDS)
 
 
@@ -37,8 +36,9 @@ class CleanSettings(Settings):
     """Names of line rules that are not to be used (`copyright`, `repeated-line`, …)."""
     repeats: int = Field(default=10, ge=2)
     """A short line that stands this often in one document is kept only the first time."""
-    repeat_kinds_excepted: tuple[str, ...] = ("qa", "exam", "code")
-    """Kinds of documents whose repeated lines are content."""
+    repeat_kinds: tuple[str, ...] = ("web", "news", "forum", "social", "blog")
+    """The kinds of documents in which such a line is furniture. In tables, statutes and verse it is
+    content (单位：万元); running headers are found in every kind, by their regularity."""
     personal: dict[str, Policy] = Field(default_factory=dict)
     """For each kind of personal data keep, mask (with a placeholder such as [MOBILE]) or drop (the
     document). What is not named is masked."""
@@ -46,9 +46,9 @@ class CleanSettings(Settings):
     @field_validator("keep_lines")
     @classmethod
     def _known_rules(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(names) - LINE_RULES)
+        unknown = sorted(set(names) - lines.NAMES)
         if unknown:
-            raise ValueError(f"no such line rule: {unknown[0]}; there are {sorted(LINE_RULES)}")
+            raise ValueError(f"no such line rule: {unknown[0]}; there are {sorted(lines.NAMES)}")
         return names
 
     @field_validator("personal")
@@ -86,7 +86,7 @@ class Clean(BatchStage):
                 batch.column("doc_id"),
                 pa.array([sorted(entry.items()) for entry in edits], EDITS),
                 pa.array(texts, pa.string()),
-                verdicts(reasons, evidence=[_evidence(*pair) for pair in zip(reasons, edits)]),
+                verdicts(reasons, evidence=list(map(_evidence, reasons, edits))),
             ],
             ["doc_id", "clean_edits", "text", "verdict"],
         )
@@ -162,12 +162,13 @@ def _remove_lines(
     data, offsets = _buffers(texts)
     found = prefilter.find_lines(data, offsets, prefilter.trigger_table())
     result = list(texts)
-    edges = np.searchsorted(found[:, 0], np.arange(len(texts) + 1))
-    for document in np.unique(found[:, 0]).tolist():
-        candidates = found[edges[document] : edges[document + 1]]
+    edges = np.searchsorted(found[:, prefilter.DOCUMENT], np.arange(len(texts) + 1))
+    for document in np.unique(found[:, prefilter.DOCUMENT]).tolist():
         base = int(offsets[document])
         content = data[base : offsets[document + 1]].tobytes()
-        spans = _spans(content, base, candidates, edits[document], kinds[document], settings)
+        candidates = found[edges[document] : edges[document + 1]]
+        candidates[:, prefilter.START : prefilter.END + 1] -= base
+        spans = _spans(content, candidates.tolist(), edits[document], kinds[document], settings)
         if spans:
             result[document] = _cut(content, spans)
     return result
@@ -175,41 +176,49 @@ def _remove_lines(
 
 def _spans(
     content: bytes,
-    base: int,
-    candidates: NDArray[np.int64],
+    candidates: Sequence[Sequence[int]],
     edits: Counter[str],
     kind: str | None,
     settings: CleanSettings,
 ) -> list[tuple[int, int]]:
     """The byte ranges of the lines to remove, in order."""
-    repeated = _often(content, base, candidates, settings.repeats)
-    if kind in settings.repeat_kinds_excepted or lines.REPEATED_LINE in settings.keep_lines:
-        repeated = set()
+    texts = [content[row[1] : row[2]].decode("utf-8", "replace").strip() for row in candidates]
+    furniture = pages.page_furniture(
+        [
+            pages.Line(
+                row[prefilter.INDEX],
+                text,
+                bool(row[prefilter.FLAGS] & prefilter.NUMBER),
+                bool(row[prefilter.FLAGS] & prefilter.REPEATED),
+            )
+            for row, text in zip(candidates, texts, strict=True)
+        ],
+        content.count(b"\n") + 1,
+    )
+    repeated: set[str] = set()
+    if kind in settings.repeat_kinds:
+        repeated = _often(candidates, texts, settings.repeats)
     spans = []
-    for _, start, stop, visible, flags, times in candidates.tolist():
-        line = content[start - base : stop - base].decode("utf-8", "replace").strip()
-        rule = None
-        if flags & (prefilter.TRIGGER | prefilter.NUMBER):
-            rule = lines.matching_rule(line, visible)
-            if rule in settings.keep_lines:
-                rule = None
-        if rule is None and times > 1 and line in repeated:
+    for row, text in zip(candidates, texts, strict=True):
+        rule = furniture.get(row[prefilter.INDEX])
+        if rule is None and row[prefilter.FLAGS] & prefilter.TRIGGER:
+            mask = row[prefilter.RULES]
+            rule = lines.matching_rule(text, row[prefilter.VISIBLE], mask, settings.keep_lines)
+        if rule is None and row[prefilter.FLAGS] & prefilter.REPEATED and text in repeated:
             rule = lines.REPEATED_LINE
-        if rule is not None:
-            edits[rule] += len(line)
-            spans.append((start - base, stop - base))
+        if rule is not None and rule not in settings.keep_lines:
+            edits[rule] += len(text)
+            spans.append((row[prefilter.START], row[prefilter.END]))
     return spans
 
 
-def _often(content: bytes, base: int, candidates: NDArray[np.int64], repeats: int) -> set[str]:
-    """The lines that stand `repeats` times or more and do not end like a sentence."""
-    often = candidates[candidates[:, 5] >= repeats]
-    found = set()
-    for start, stop in often[:, 1:3].tolist():
-        line = content[start - base : stop - base].decode("utf-8", "replace").strip()
-        if len(line) <= 60 and line[-1:] not in "。！？；.!?;，,、：:":
-            found.add(line)
-    return found
+def _often(candidates: Sequence[Sequence[int]], texts: Sequence[str], repeats: int) -> set[str]:
+    """The short lines that stand `repeats` times or more and do not end like a sentence."""
+    return {
+        text
+        for row, text in zip(candidates, texts, strict=True)
+        if row[prefilter.TIMES] >= repeats and text[-1:] not in "。！？；.!?;，,、：:"
+    }
 
 
 def _cut(content: bytes, spans: Sequence[tuple[int, int]]) -> str:
@@ -218,4 +227,7 @@ def _cut(content: bytes, spans: Sequence[tuple[int, int]]) -> str:
         parts.append(content[position:start])
         position = min(stop + 1, len(content))  # the line break goes with its line
     parts.append(content[position:])
-    return b"".join(parts).decode("utf-8", "surrogatepass")
+    rest = b"".join(parts)
+    if spans[-1][1] == len(content):
+        rest = rest.removesuffix(b"\n")
+    return rest.decode("utf-8", "surrogatepass")
