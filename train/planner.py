@@ -25,7 +25,9 @@ from train.schedule import Schedule
 
 TOLERANCE = 1e-11
 """Largest error of any share within its ratio; asked for is 1e-9."""
-_SWEEPS = 20_000
+_SWEEPS = 2_000
+_LIMIT_SWEEPS = 500
+_ENOUGH = 1 + 1e-9
 _GRID = 2.0**40
 
 Floats = npt.NDArray[np.float64]
@@ -66,22 +68,96 @@ def plan(schedule: Schedule, buckets: Sequence[Bucket]) -> Plan:
         UserError: a ratio names what does not exist, the ratios of a stage contradict each other,
             or a bucket would be read more often than `max_epochs` allows.
     """
+    _check_names(schedule, buckets)
     existing = np.array([bucket.tokens for bucket in buckets], np.float64)
     prior = existing ** (1.0 / schedule.temperature)
-    weights = np.empty((len(schedule.stages), 2, len(buckets)))
-    pairs: list[tuple[Constraint, Constraint]] = []
-    for number in range(len(schedule.stages)):
-        lines = [constraints(line, schedule, buckets) for line in schedule.lines(number)]
-        pairs.extend(lines)
+    pairs = [
+        [constraints(line, schedule, buckets) for line in schedule.lines(number)]
+        for number in range(len(schedule.stages))
+    ]
+    flat = tuple(pair for lines in pairs for pair in lines)
+    made = Plan(schedule, tuple(buckets), _fit_all(schedule, buckets, prior, pairs), flat)
+    limits = epoch_limits(schedule, buckets)
+    if (made.epochs > limits * _ENOUGH).any():
+        made = _within_limits(made, prior, pairs, limits)
+    return made
+
+
+def epoch_limits(schedule: Schedule, buckets: Sequence[Bucket]) -> Floats:
+    """float64 [buckets]: how often each may be read."""
+    limits = schedule.max_epochs
+    return np.array([limits.buckets.get(bucket.name, limits.default) for bucket in buckets])
+
+
+def _fit_all(
+    schedule: Schedule,
+    buckets: Sequence[Bucket],
+    prior: Floats,
+    pairs: Sequence[Sequence[tuple[Constraint, Constraint]]],
+) -> Floats:
+    """float64 [stages, 2, buckets]: the projection at every end of every stage."""
+    weights = np.empty((len(pairs), 2, len(prior)))
+    for number, lines in enumerate(pairs):
         for end in (0, 1):
             bound = [pair[end] for pair in lines]
             fitted, error = project(prior, bound)
             if error > TOLERANCE:
-                raise UserError(_contradiction(schedule, number, end, bound, fitted))
+                fitted = _project_onto_boundary(schedule, buckets, prior, bound, end)
             weights[number, end] = on_grid(fitted)
-    made = Plan(schedule, tuple(buckets), weights, tuple(pairs))
-    _check_epochs(made)
-    return made
+    return weights
+
+
+def _project_onto_boundary(
+    schedule: Schedule,
+    buckets: Sequence[Bucket],
+    prior: Floats,
+    bound: Sequence[Constraint],
+    end: int,
+) -> Floats:
+    """The projection where the ratios leave some buckets nothing, which fitting only approaches."""
+    from train import feasibility  # scipy takes a while to import, and is seldom needed
+
+    if not feasibility.holds_together(len(prior), bound):
+        raise UserError(feasibility.explain_contradiction(schedule, buckets, bound, end))
+    possible = feasibility.can_hold_a_share(len(prior), bound)
+    fitted, error = project(np.where(possible, prior, 0.0), bound)
+    if error > 1e-9:
+        raise UserError(
+            f"stage '{schedule.stages[bound[0].line.stage].name}': its ratios hold only in a "
+            f"corner that fitting has not reached (error {error:.1g}); make one of them milder"
+        )
+    return fitted
+
+
+def _within_limits(
+    made: Plan,
+    prior: Floats,
+    pairs: Sequence[Sequence[tuple[Constraint, Constraint]]],
+    limits: Floats,
+) -> Plan:
+    """The closest plan that reads no bucket too often: what one may not give, its like give.
+
+    A limit's Lagrange multiplier is a factor on the bucket's prior, the same at every stage's
+    ends because a ramp's integral is the mean of its ends.
+    """
+    from train import feasibility  # scipy takes a while to import, and is seldom needed
+
+    every = range(len(made.buckets))
+    if feasibility.least_stretch(made.schedule, made.buckets, made.constraints, every) > _ENOUGH:
+        raise UserError(_too_often(made, limits))
+    factors = np.ones(len(prior))
+    plan_now = made
+    for _ in range(_LIMIT_SWEEPS):
+        epochs = plan_now.epochs
+        if (epochs <= limits * _ENOUGH).all():
+            return plan_now
+        read = epochs > 0
+        factors[read] = np.minimum(1.0, factors[read] * limits[read] / epochs[read])
+        if factors.min() < 1e-12:
+            break
+        weights = _fit_all(made.schedule, made.buckets, prior * factors, pairs)
+        plan_now = Plan(made.schedule, made.buckets, weights, made.constraints)
+    raise UserError(_too_often(made, limits))
 
 
 def project(prior: Floats, bound: Sequence[Constraint]) -> tuple[Floats, float]:
@@ -167,36 +243,29 @@ def _fit(
     return error
 
 
-def _contradiction(
-    schedule: Schedule, stage: int, end: int, bound: Sequence[Constraint], reached: Floats
-) -> str:
-    rows = []
-    for constraint in bound:
-        got = constraint.shares_in(reached)
-        text = ", ".join(
-            f"{name} {asked:.4g} (at best {found:.4g})"
-            for name, asked, found in zip(constraint.names, constraint.shares, got, strict=True)
-        )
-        rows.append(f"  {constraint.line.key}: shares {text}")
-    where = f"stage '{schedule.stages[stage].name}', at its {'end' if end else 'start'}"
-    return f"{where}: these ratios cannot hold together:\n" + "\n".join(rows)
-
-
-def _check_epochs(made: Plan) -> None:
-    limits = made.schedule.max_epochs
-    rows = []
-    for bucket, epochs, drawn in zip(
-        made.buckets, made.epochs, made.stage_tokens.sum(axis=0), strict=True
-    ):
-        limit = limits.buckets.get(bucket.name, limits.default)
-        if epochs > limit * (1 + 1e-9):
-            rows.append(
-                f"  {bucket.name}: {drawn:,.0f} tokens to be drawn, {bucket.tokens:,} there are: "
-                f"{epochs:.2f} epochs, allowed {limit:g}"
+def _check_names(schedule: Schedule, buckets: Sequence[Bucket]) -> None:
+    names = {bucket.name for bucket in buckets}
+    for name in schedule.max_epochs.buckets:
+        if name not in names:
+            raise UserError(
+                f"max_epochs.buckets.{name}: there is no such bucket; there are "
+                f"{', '.join(sorted(names))}"
             )
-    if rows:
-        raise UserError(
-            "max_epochs: these buckets would be read too often:\n"
-            + "\n".join(rows)
-            + "\nlower their share, shorten the stage, or raise max_epochs"
+
+
+def _too_often(made: Plan, limits: Floats) -> str:
+    from train import feasibility  # scipy takes a while to import, and is seldom needed
+
+    over = np.flatnonzero(made.epochs > limits * _ENOUGH)
+    drawn = made.stage_tokens.sum(axis=0)
+    rows = ["max_epochs: these buckets would be read too often:"]
+    for place in over:
+        bucket = made.buckets[place]
+        rows.append(
+            f"    {bucket.name}: {drawn[place]:,.0f} tokens to be drawn, {bucket.tokens:,} there "
+            f"are: {made.epochs[place]:.2f} epochs, allowed {limits[place]:g}"
         )
+    rows.append(
+        feasibility.explain_epochs(made.schedule, made.buckets, made.constraints, over.tolist())
+    )
+    return "\n".join(rows)

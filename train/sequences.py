@@ -8,15 +8,14 @@ each document's start, or from where its reading was cut.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from corpus.settings import UserError
 from tokenization.manifest import ShardEntry, check_tokenizer, read_manifest
-from train.buckets import buckets_of
+from train.buckets import Bucket, buckets_of
 from train.reading import document_at, fill, runs_of
 from train.shard_files import ShardFiles
 from train.stream import Draws, Stream
@@ -72,14 +71,10 @@ class SequenceReader:
             check_tokenizer(tokenizer, manifest)
         found = buckets_of(manifest)
         if found != stream.buckets:
-            names = [
-                b.name
-                for b in (*found, *stream.buckets)
-                if not (b in found and b in stream.buckets)
-            ]
+            differing = sorted({name for name, *_ in _keys(found) ^ _keys(stream.buckets)})
             raise UserError(
-                f"{shards}/manifest.json: the shards of {', '.join(dict.fromkeys(names))} are not those that the "
-                "mixture was planned for"
+                f"{shards}/manifest.json: the shards of {', '.join(differing)} are not those that "
+                "the mixture was planned for"
             )
         by_bucket = manifest.buckets("train")
         self._entries: list[ShardEntry] = []
@@ -98,15 +93,23 @@ class SequenceReader:
         if verify == "checksums":
             self._files.check_checksums()
 
-    def read(self, draws: Draws) -> Batch:
+    def read(self, draws: Draws, into: Batch | None = None) -> Batch:
         """The sequences of `draws` (any part of a batch), in their order.
+
+        With `into`, an earlier batch of at least as many sequences of the same length, its arrays
+        are written over, which saves the system from clearing fresh memory for large batches.
 
         Raises:
             UserError: a shard has vanished or changed since the reader was made.
         """
-        shape = (len(draws), draws.length)
-        inputs, labels, positions = (np.empty(shape, np.int32) for _ in range(3))
-        files, row = self._files, 0
+        shape, files, row = (len(draws), draws.length), self._files, 0
+        if into is None:
+            inputs, labels, positions = (np.empty(shape, np.int32) for _ in range(3))
+        else:
+            arrays = (into.inputs, into.labels, into.positions)
+            inputs, labels, positions = (array[: len(draws)] for array in arrays)
+            if inputs.shape != shape:
+                raise ValueError(f"`into` holds {into.inputs.shape} tokens, the draws {shape}")
         while row < len(draws):
             row, missing = fill(
                 row,
@@ -136,8 +139,8 @@ class SequenceReader:
         """
         wanted: dict[int, set[int]] = {}
         for bucket, start in zip(draws.bucket.tolist(), draws.start.tolist(), strict=True):
-            for shard, documents in self._documents(bucket, start, draws.length):
-                wanted.setdefault(shard, set()).update(documents)
+            for shard, found in self._documents(bucket, start, draws.length):
+                wanted.setdefault(shard, set()).update(found)
         ids: set[str] = set()
         for shard, documents in wanted.items():
             column = self._lineage(shard)
@@ -167,7 +170,9 @@ class SequenceReader:
             found.append((shard, range(low, high + 1)))
         return found
 
-    def _lineage(self, shard: int) -> "pa.ChunkedArray":  # noqa: F821
+    def _lineage(self, shard: int) -> Any:
+        import pyarrow.parquet as pq  # not needed by training itself
+
         path = f"{self._files.folder}/{self._entries[shard].path}.lineage.parquet"
         try:
             return pq.read_table(path, columns=["doc_id"])["doc_id"]
@@ -175,3 +180,7 @@ class SequenceReader:
             raise UserError(
                 f"{path}: there is no lineage file, so documents cannot be told by their ids"
             ) from error
+
+
+def _keys(buckets: tuple[Bucket, ...]) -> set[tuple[str, str, int]]:
+    return {(bucket.name, bucket.digest, bucket.tokens) for bucket in buckets}

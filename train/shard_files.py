@@ -70,8 +70,8 @@ class ShardFiles:
         expected = (MAGIC, 1, self.dtype, documents, documents + 1)
         if (header[: len(MAGIC)], version, DTYPES.get(code), sequences, boundaries) != expected:
             raise UserError(
-                f"{self._path(shard, '.idx')}: its header is not that of {documents:,} documents of "
-                f"{self.dtype.name} ids, as the manifest says; build or copy it again"
+                f"{self._path(shard, '.idx')}: its header does not tell of {documents:,} documents "
+                f"of {self.dtype.name} ids, as the manifest says; build or copy it again"
             )
         self.bin_addresses[number] = self._map(shard, ".bin")
         self.idx_addresses[number] = index + HEADER_BYTES + 4 * documents

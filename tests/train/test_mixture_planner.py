@@ -111,18 +111,68 @@ def test_a_ratio_that_means_nothing_is_refused(mix: dict[str, Any], message: str
         plan(schedule(mix, groups={"k": ["law", "book"]}), imaginary_buckets(TOKENS))
 
 
-def test_contradictory_ratios_are_refused() -> None:
-    mix = {"lang": {"zh": 3, "en": 1}, "bucket": {"en-general-web": 1, "other": 1}}
-    with pytest.raises(UserError, match="cannot hold together"):
-        plan(schedule(mix), imaginary_buckets(TOKENS))
+def refusal(mix: dict[str, Any], **more: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        plan(schedule(mix, **more), imaginary_buckets(TOKENS))
+    return str(caught.value).splitlines()
+
+
+def test_contradictory_ratios_are_refused_with_the_smallest_conflict_and_a_proposal() -> None:
+    mix = {
+        "kind within zh-general": {"book": 1, "law": 1},
+        "lang": {"zh": 3, "en": 1},
+        "domain": {"general": 2, "finance": 1},
+        "bucket": {"en-general-web": 1, "other": 1},
+    }
+    assert refusal(mix) == [
+        "stage 'only', at its start: these lines cannot all hold:",
+        "    lang: {zh: 3, en: 1}",
+        "    bucket: {en-general-web: 1, other: 1}",
+        "  with the others as they are, nearest to it is   lang: {zh: 1, en: 1}",
+        "  with the others as they are, nearest to it is   bucket: {en-general-web: 1, other: 3}",
+    ]
+
+
+def test_proposals_can_be_drawn() -> None:
+    mix = {"lang": {"zh": 3, "en": 1}, "bucket": {"en-general-web": 1, "other": 3}}
+    weights = plan(schedule(mix), imaginary_buckets(TOKENS)).weights[0, 0]
+    np.testing.assert_allclose(weights, [0, 0.25, 0.25, 0.375, 0.125], atol=1e-9)
+    mix = {"lang": {"zh": 1, "en": 1}, "bucket": {"en-general-web": 1, "other": 1}}
+    weights = plan(schedule(mix), imaginary_buckets(TOKENS)).weights[0, 0]
+    np.testing.assert_allclose(weights, [0, 0.5, 1 / 6, 0.25, 1 / 12], atol=1e-9)
+
+
+def test_a_conflict_at_a_ramps_end_says_so() -> None:
+    mix = {"lang": {"zh": "3 -> 1", "en": 1}, "kind": {"law": "1 -> 3", "other": 3}}
+    rows = refusal(mix | {"domain": {"general": 1, "finance": "0.5 -> 4"}})
+    assert rows[0] == "stage 'only', at its end: these lines cannot all hold:"
+    assert "    domain: {general: 1, finance: 0.5 -> 4}" in rows
 
 
 def test_too_many_epochs_are_refused_with_the_numbers() -> None:
-    mix = {"kind": {"law": 1, "other": 1}}
-    with pytest.raises(UserError, match=r"zh-general-law: 500 tokens .* 100 .*5\.00 epochs.* 4"):
-        plan(schedule(mix, max_epochs=4), imaginary_buckets(TOKENS))
-    assert plan(schedule(mix, max_epochs=5), imaginary_buckets(TOKENS)).epochs[4] == pytest.approx(
-        5
+    mix = {"lang": {"zh": 1, "en": 1}, "kind": {"law": 1, "other": 1}}
+    assert "\n".join(refusal(mix, max_epochs=4)) == (
+        "max_epochs: these buckets would be read too often:\n"
+        "    zh-general-law: 500 tokens to be drawn, 100 there are: 5.00 epochs, allowed 4\n"
+        "these lines and limits cannot all hold:\n"
+        "    stage 'only': kind: {law: 1, other: 1}\n"
+        "    max_epochs 4: zh-general-law (100 tokens)\n"
+        "  it can be drawn with every limit times 1.25 (max_epochs: 5), with every stage at 0.8 of "
+        "its tokens, or with milder ratios"
+    )
+    made = plan(schedule(mix, max_epochs=5.1), imaginary_buckets(TOKENS))
+    assert made.epochs[4] == pytest.approx(5)
+
+
+def test_what_a_limited_bucket_may_not_give_its_like_give() -> None:
+    limits = {"default": 3, "buckets": {"zh-general-book": 0.5}}
+    made = plan(
+        schedule({"lang": {"zh": 3, "en": 1}}, max_epochs=limits), imaginary_buckets(TOKENS)
+    )
+    # zh: 750 tokens; the book gives 150 of its 300, the others 600, in proportion 2 to 1
+    assert made.epochs == pytest.approx([0.625, 0.625, 2.0, 0.5, 2.0])
+    assert refusal({}, max_epochs={"default": 3, "buckets": {"zh-book": 0.5}})[0].startswith(
+        "max_epochs.buckets.zh-book: there is no such bucket; there are en-finance-filing, "
     )
 
 
