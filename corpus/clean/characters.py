@@ -52,15 +52,12 @@ _COMPATIBLE = re.compile("[\u2e80-\u2fdf\uf900-\ufaff\ufb00-\ufb06]|[\U0002f800-
 _FULL_WIDTH_STOP = re.compile(r"(?<=[0-9])．|(?<=[0-9A-Za-z])－(?=[0-9A-Za-z])")
 _RUN = re.compile(r"([！？。，、；：!?~～])\1{3,}|([.·…—＿_*=#-])\2{19,}")
 # 招 股 意 向 书: single characters, each between spaces.
-_LETTER_SPACED = re.compile(f"(?<![{HAN}])[{HAN}](?: [{HAN}](?![{HAN}])){{2,}}")
+_LETTER_SPACED = re.compile(f"(?<![{HAN}])[{HAN}](?: +[{HAN}](?![{HAN}])){{2,}}")
 _SPACED_PAIR = re.compile(f"(?<=[{HAN}]) +(?=[{HAN}])")
 _HAN = re.compile(f"[{HAN}]")
 _TRAILING = re.compile(r"[ \t]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{4,}")
 _FENCE = re.compile(r"^(?:```|~~~).*?(?:^(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
-
-# Segmented text has a space at every second character, verse at every sixth.
-SPACED_SHARE = 0.3
 
 Edits = Counter[str]
 
@@ -185,7 +182,7 @@ def _close_spaces(text: str, edits: Edits) -> str:
     pairs = len(_SPACED_PAIR.findall(text))
     if not pairs:
         return text
-    if pairs >= 3 and pairs > SPACED_SHARE * len(_HAN.findall(text)):
+    if pairs >= 3 and pairs > flag.SPACED_SHARE * len(_HAN.findall(text)):
         return _replace(_SPACED_PAIR, "", text, edits, "spaces-between-han")
     return _replace(
         _LETTER_SPACED, lambda match: match[0].replace(" ", ""), text, edits, "spaces-between-han"

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from corpus.clean import prefilter as flag
+
 Policy = Literal["keep", "mask", "drop"]
 
 # What may not stand on either side of a number. \b would take a Han character for a word
@@ -74,8 +76,8 @@ class Kind:
     valid: Callable[[str], bool]
     hint: tuple[str, ...] = ()
     """Without one of these in the text the pattern is not tried."""
-    numeric: bool = False
-    """It holds seven digits with at most one separator between two of them."""
+    digits: int = 0
+    """Flags of `corpus.clean.prefilter` of which a text that holds it has at least one."""
 
 
 KINDS: tuple[Kind, ...] = (
@@ -94,14 +96,14 @@ KINDS: tuple[Kind, ...] = (
         "[ID]",
         re.compile(rf"[1-8]{_LEFT}[0-9]{{5}}(?:18|19|20)[0-9]{{9}}[0-9Xx]{_RIGHT}"),
         identity_card,
-        numeric=True,
+        digits=flag.CARD_DIGITS | flag.CODE_DIGITS,
     ),
     Kind(
         "credit-code",
         "[CREDIT_CODE]",
         re.compile(rf"[1-9ANY]{_LEFT}[1-9][0-9]{{6}}[0-9A-HJ-NPQRTUWXY]{{10}}{_RIGHT}"),
         credit_code,
-        numeric=True,
+        digits=flag.CARD_DIGITS | flag.CODE_DIGITS,
     ),
     Kind(
         "bank-card",
@@ -109,7 +111,7 @@ KINDS: tuple[Kind, ...] = (
         re.compile(rf"[34569]{_LEFT}(?:(?<=6)2|(?<=4)[0-9]|(?<=5)[1-5]|(?<=3)[57]|(?<=9)[0-9])"
             rf"(?:{_GAP}[0-9]){{14,17}}{_RIGHT}"),
         bank_card,
-        numeric=True,
+        digits=flag.CARD_DIGITS,
     ),
     Kind(
         "mobile",
@@ -120,7 +122,7 @@ KINDS: tuple[Kind, ...] = (
             rf"[0-9]{_GAP}[0-9]{{4}}{_GAP}[0-9]{{4}}{_RIGHT}"
         ),
         _always,
-        numeric=True,
+        digits=flag.PHONE_DIGITS,
     ),
     Kind(
         "landline",
@@ -131,7 +133,7 @@ KINDS: tuple[Kind, ...] = (
             rf"(?<=[48])00[- ]?[0-9]{{3}}[- ]?[0-9]{{4}})(?:[-转]\s?[0-9]{{1,5}})?{_RIGHT}"
         ),
         _always,
-        numeric=True,
+        digits=flag.PHONE_DIGITS,
     ),
     Kind(
         "passport",
@@ -185,16 +187,16 @@ KINDS: tuple[Kind, ...] = (
 
 
 def mask(
-    text: str, policies: dict[str, Policy], edits: Counter[str], digits: bool = True
+    text: str, policies: dict[str, Policy], edits: Counter[str], flags: int
 ) -> tuple[str, str | None]:
     """The text with personal data masked, and the first kind found whose policy is drop.
 
-    `digits` says that the text may hold seven digits in a row: without them most kinds cannot be.
+    `flags` (`corpus.clean.prefilter.character_flags` of this text) say which kinds may be there.
     """
     dropped: str | None = None
     for kind in KINDS:
         policy = policies.get(kind.name, "mask")
-        if policy == "keep" or (kind.numeric and not digits):
+        if policy == "keep" or (kind.digits and not kind.digits & flags):
             continue
         if kind.hint and not any(hint in text for hint in kind.hint):
             continue

@@ -31,7 +31,14 @@ RUN = 1024
 SPACED_HAN = 2048
 EDGES = 4096  # white space at the end of a line or of the text, four line breaks in a row
 MEND = 8191  # any of these
-DIGITS = 8192  # seven digits with at most one space, hyphen or dot between two of them
+# Digits with at most two separators between two of them, which may be personal data:
+CODE_DIGITS = 8192  # seven or more, a capital letter or an x after them
+PHONE_DIGITS = 16384  # ten or more
+CARD_DIGITS = 32768  # fifteen or more
+
+# Text with a space at so many of its Han characters has been segmented or letter-spaced: segmented
+# text has one at every second character, verse at every sixth.
+SPACED_SHARE = 0.3
 
 # Columns of a candidate line.
 DOCUMENT, START, END, VISIBLE, FLAGS, TIMES, RULES, INDEX = range(8)
@@ -117,6 +124,9 @@ def character_flags(data, offsets, mend, flags):
         found = 0
         digits = 0
         gap = 0
+        han = 0
+        spaced = 0
+        alternating = 0
         run = 0
         before = 0
         previous = 0
@@ -159,22 +169,38 @@ def character_flags(data, offsets, mend, flags):
                     found |= ENTITY
             elif point == 10 and (before == 32 or before == 9):
                 found |= EDGES
-            elif point >= 0x3007 and before == 32 and previous >= 0x3007:
-                found |= SPACED_HAN
+            if point >= 0x3400 and point < 0xA000:
+                han += 1
+                if before == 32 and 0x3400 <= previous < 0xA000:
+                    spaced += 1
+                    alternating += 1
+                    if alternating >= 2:
+                        found |= SPACED_HAN  # 招 股 意
+                else:
+                    alternating = 0
             if 48 <= point <= 57:
                 digits += 1
                 gap = 0
-                if digits >= 7:
-                    found |= DIGITS
-            elif (point == 32 or point == 45 or point == 46) and digits and gap == 0:
-                gap = 1
+                if digits >= 10:
+                    found |= PHONE_DIGITS
+                    if digits >= 15:
+                        found |= CARD_DIGITS
+            elif digits and gap < 2 and (
+                point == 32 or point == 45 or point == 46 or point == 41
+                or point == 0xFF09 or point == 0xFF0D or point == 0x2014
+            ):  # fmt: skip
+                gap += 1
             else:
+                if digits >= 7 and (65 <= point <= 90 or point == 120):
+                    found |= CODE_DIGITS
                 digits = 0
                 gap = 0
             if point != 32 or before != 32:
                 previous = before
             before = point
             position += width
+        if spaced >= 3 and spaced > SPACED_SHARE * han:
+            found |= SPACED_HAN
         if end > begin and (
             data[begin] == 10 or data[end - 1] == 10 or data[end - 1] == 32 or data[end - 1] == 9
         ):

@@ -128,7 +128,7 @@ def clean_texts(
         flags = _flags(after)
         for place, (row, text) in enumerate(zip(pending, after, strict=True)):
             cleaned[row], drop = personal.mask(
-                text, settings.personal, edits[row], bool(flags[place] & prefilter.DIGITS)
+                text, settings.personal, edits[row], int(flags[place])
             )
             if drop and reasons[row] is None:
                 reasons[row] = f"personal-{drop}"
@@ -192,6 +192,7 @@ def _spans(
                 bool(row[prefilter.FLAGS] & prefilter.REPEATED),
             )
             for row, text in zip(candidates, texts, strict=True)
+            if row[prefilter.FLAGS] & (prefilter.NUMBER | prefilter.REPEATED)
         ],
         content.count(b"\n") + 1,
     )
