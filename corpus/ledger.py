@@ -124,6 +124,8 @@ class Run:
             condition &= pc.field("verdict", "rule") == rule
         ids = dataset.to_table(columns=["doc_id"], filter=condition)["doc_id"]
         chosen = ids.take(pc.sort_indices(ids))[:limit]
+        if not len(chosen):
+            return []
         among = pc.field("doc_id").isin(chosen)
         rows = dataset.to_table(columns=["doc_id", "verdict"], filter=among).to_pylist()
         texts = self._texts_before(stage, chosen)
