@@ -33,6 +33,11 @@ def extract_document(
     return extract_text(payload)
 
 
+def warm_up() -> None:
+    """Load or compile what extraction runs, so that the forked workers need not."""
+    extract_document("html", b"<p>x<table><tr><td>1", ExtractSettings())
+
+
 def extract_in_sandbox(request: dict[str, Any], payload: bytes) -> dict[str, Any]:
     """`extract_document` as the sandbox calls it."""
     settings = ExtractSettings.model_validate(request["settings"])

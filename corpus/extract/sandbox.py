@@ -34,7 +34,8 @@ TOO_LARGE = 77
 """Exit status of a worker whose limit is less than the document itself."""
 
 Function = Callable[[dict[str, Any], bytes], dict[str, Any]]
-"""What runs inside: (request, payload) to a reply; requests and replies must fit into JSON."""
+"""What runs inside: (request, payload) to a reply; requests and replies must fit into JSON. Its
+module may have a function `warm_up`, which the nursery calls once."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,10 @@ def nursery() -> None:
     control = socket.socket(fileno=int(descriptor))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt ends our Spark worker, and so us
     module, _, name = function.partition(":")
-    target: Function = getattr(importlib.import_module(module), name)
+    loaded = importlib.import_module(module)
+    target: Function = getattr(loaded, name)
+    if hasattr(loaded, "warm_up"):
+        loaded.warm_up()
     pid = 0
     while command := control.recv(1):
         if command == b"f":

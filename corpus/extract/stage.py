@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pyspark.sql import DataFrame
 
 from corpus.document import DOCUMENT, RAW
+from corpus.extract.documents import warm_up
 from corpus.extract.sandbox import Outcome, Sandbox
 from corpus.extract.settings import ExtractSettings
 from corpus.stage import BatchStage, verdicts
@@ -38,6 +40,11 @@ class Extract(BatchStage):
     def adds(self) -> pa.Schema:
         found = [DOCUMENT.field(name) for name in DOCUMENT.names if name != "doc_id"]
         return pa.schema([*found, RAW.field("media"), RAW.field("locator")])
+
+    def decide(self, documents: DataFrame) -> DataFrame:
+        # Compiled here once and cached, what the workers run is loaded by them in no time.
+        warm_up()
+        return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns: dict[str, list[Any]] = {name: [] for name in ("text", "rule", "value", "evidence")}

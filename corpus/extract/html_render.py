@@ -1,0 +1,230 @@
+"""The chosen blocks of a page as Markdown: headings, lists, quotes, tables, code, formulas."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from corpus.extract.html_attributes import attributes, unescape
+from corpus.extract.html_blocks import Blocks
+from corpus.extract.html_code import code_language, code_text
+from corpus.extract.html_math import Formula
+from corpus.extract.html_names import BLOCK, TAG
+from corpus.extract.html_tables import markdown_table, table_rows
+from corpus.extract.html_tape import TEXT, Tape
+
+T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE, T_TABLE, T_DD, T_DT, T_SUP, T_HR, T_TD, T_TR = (
+    TAG[name]
+    for name in [
+        "br",
+        "a",
+        "code",
+        "li",
+        "ul",
+        "ol",
+        "blockquote",
+        "table",
+        "dd",
+        "dt",
+        "sup",
+        "hr",
+        "td",
+        "tr",
+    ]
+)
+H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
+KBD_SAMP = (T_CODE, TAG["kbd"], TAG["samp"], TAG["tt"])
+SPACES = re.compile(r"[ \t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000]+")
+INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200c\u2060\ufeff\xad\ufffe\uffff]")
+HAN = re.compile("[\u3400-\u9fff]")
+TABLE_SHARE = 0.4
+"""A data table is kept whole where this share of its tokens was chosen."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A parsed page and what was found on it."""
+
+    tape: Tape
+    bits: npt.NDArray[np.int64]
+    blocks: Blocks
+    skip: npt.NDArray[np.bool_]
+    formulas: dict[int, Formula]
+    code: dict[int, int]
+    tables: npt.NDArray[np.bool_]
+    links: bool
+    """Keep links' addresses."""
+
+
+def render(page: Page, chosen: npt.NDArray[np.bool_]) -> str:
+    """Markdown of the chosen blocks, in the page's order."""
+    tape, blocks = page.tape, page.blocks
+    table_of = _table_around(tape, blocks, page.tables)
+    pieces: list[tuple[str, str]] = []  # kind of piece, text
+    done_table = -1
+    table_tokens: dict[int, list[int]] = {}
+    for k in range(len(blocks.first)):
+        if table_of[k]:
+            counts = table_tokens.setdefault(int(table_of[k]), [0, 0])
+            counts[0] += int(blocks.tokens[k]) + 1
+            counts[1] += (int(blocks.tokens[k]) + 1) * int(chosen[k])
+    for k in map(int, np.flatnonzero(chosen | (table_of > 0))):
+        table = int(table_of[k])
+        if table:
+            every, some = table_tokens[table]
+            if some >= TABLE_SHARE * every:
+                if table != done_table:
+                    done_table = table
+                    rows = table_rows(tape, table, lambda a, b: _cell(page, a, b))
+                    if len(rows) > 1 and len(rows[0]) > 1:
+                        pieces.append(("table", markdown_table(rows)))
+                    else:
+                        pieces.extend(("p", " ".join(filter(None, row))) for row in rows)
+                continue
+            if not chosen[k]:
+                continue
+        pieces.append(_block(page, k))
+    return _assemble(pieces)
+
+
+def _assemble(pieces: list[tuple[str, str]]) -> str:
+    lines: list[str] = []
+    before = ""
+    for kind, text in pieces:
+        if not text.strip():
+            continue
+        if lines and not (kind == before == "li"):
+            lines.append("")
+        lines.append(text)
+        before = kind
+    return INVISIBLE.sub("", "\n".join(lines)).strip("\n")
+
+
+def _block(page: Page, k: int) -> tuple[str, str]:
+    tape, blocks = page.tape, page.blocks
+    owner = int(blocks.owner[k])
+    if owner in page.code:
+        part = page.code[owner]
+        text = code_text(tape, page.bits, part)
+        han = len(HAN.findall(text))
+        if han > 0.4 * max(1, len(re.sub(r"\s", "", text))) and "\n" in text and not _is_code(text):
+            return "p", text
+        fence = "````" if "```" in text else "```"
+        return "code", f"{fence}{code_language(tape, owner, part)}\n{text}\n{fence}"
+    text = inline(page, int(blocks.first[k]), int(blocks.last[k]))
+    if not text:
+        return "p", ""
+    number = int(tape.tag[owner])
+    if H_FIRST <= number <= H_LAST:
+        return "h", "#" * (number - H_FIRST + 1) + " " + text.replace("\n", " ")
+    prefix, kind = "", "p"
+    quotes = depth = 0
+    marker = ""
+    inner, up = owner, owner
+    while up > 0:
+        number = int(tape.tag[up])
+        if number == T_QUOTE:
+            quotes += 1
+        elif number == T_LI and not marker:
+            is_first = _is_first_text(tape, blocks, up, k)
+            listed = int(tape.parent[up])
+            ordered = tape.tag[listed] == T_OL
+            marker = (f"{_position(tape, up)}. " if ordered else "- ") if is_first else "  "
+            kind = "li"
+        elif number in (T_UL, T_OL) and marker:
+            depth += 1
+        elif H_FIRST <= number <= H_LAST and inner == owner:
+            return "h", "#" * (number - H_FIRST + 1) + " " + text.replace("\n", " ")
+        up = int(tape.parent[up])
+    if marker:
+        prefix = "  " * min(8, max(0, depth - 1)) + marker
+        text = text.replace("\n", "\n" + " " * len(prefix))
+        text = prefix + text
+    if quotes:
+        mark = "> " * min(quotes, 5)
+        text = mark + text.replace("\n", "\n" + mark)
+        kind = "q"
+    return kind, text
+
+
+def inline(page: Page, first: int, last: int) -> str:
+    """The text of nodes `first` to `last` on one line, or on several where the page breaks it."""
+    tape = page.tape
+    pieces: list[str] = []
+    at = first
+    ends: list[tuple[int, str]] = []
+    while at <= last:
+        while ends and ends[-1][0] < at:
+            pieces.append(ends.pop()[1])
+        formula = page.formulas.get(at)
+        number = int(tape.tag[at])
+        if formula is not None:
+            latex = formula.latex
+            pieces.append(f"\n$${latex}$$\n" if formula.is_display else f"${latex}$")
+            at = int(tape.last[at]) + 1
+            continue
+        if page.skip[at]:
+            at = int(tape.last[at]) + 1
+            continue
+        if number == TEXT:
+            text = unescape(tape.source[tape.start[at] : tape.end[at]])
+            pieces.append(SPACES.sub(" ", text))
+        elif number == T_BR:
+            pieces.append("\n")
+        elif number in KBD_SAMP and number == T_CODE:
+            if not _has_code_marks(pieces):
+                pieces.append("`")
+                ends.append((int(tape.last[at]), "`"))
+        elif number == T_A and page.links:
+            address = attributes(tape, at).get("href", "")
+            if address and not address.startswith(("#", "javascript:")):
+                pieces.append("[")
+                ends.append((int(tape.last[at]), f"]({address.replace(' ', '%20')})"))
+        elif BLOCK[number] and pieces:
+            pieces.append("\n")
+        at += 1
+    while ends:
+        pieces.append(ends.pop()[1])
+    text = "".join(pieces).replace("``", "")
+    return re.sub(r" *\n[ \n]*", "\n", re.sub(r"  +", " ", text)).strip()
+
+
+def _has_code_marks(pieces: list[str]) -> bool:
+    return bool(pieces) and pieces[-1] == "`"
+
+
+def _cell(page: Page, first: int, last: int) -> str:
+    return inline(page, first, last).replace("\n", " ").replace("|", r"\|")
+
+
+def _table_around(
+    tape: Tape, blocks: Blocks, tables: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    """For each block the data table that it lies in, or 0."""
+    around = np.zeros(len(blocks.first), np.int64)
+    for table in np.flatnonzero(tables):
+        low, high = np.searchsorted(blocks.first, np.array([table, int(tape.last[table]) + 1]))
+        around[low:high] = table
+    return around
+
+
+def _is_first_text(tape: Tape, blocks: Blocks, item: int, k: int) -> bool:
+    return k == 0 or int(blocks.first[k - 1]) < item
+
+
+def _position(tape: Tape, item: int) -> int:
+    """An item's number in its ordered list."""
+    listed = int(tape.parent[item])
+    has = attributes(tape, listed) if tape.end[listed] > tape.start[listed] else {}
+    start = has.get("start", "1")
+    count = int(start) if re.fullmatch(r"\d{1,6}", start) else 1
+    at = listed + 1
+    while at < item:
+        count += tape.tag[at] == T_LI
+        at = int(tape.last[at]) + 1
+    return count
+
+
+def _is_code(text: str) -> bool:
+    return len(re.findall(r"[{};=<>]|^\s*(?:#|//|def |import |if |for )", text, re.M)) > 3

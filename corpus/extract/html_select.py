@@ -1,0 +1,303 @@
+"""Which blocks of a page are its main content: the best labelling of its tree, found exactly.
+
+Every block has a value in tokens, for or against, from what it is (length, sentences, links) and
+where it stands (the words in its ancestors' class names, their tags, what comes before). Elements
+and blocks that lie in one another should agree: a difference between an element and its parent
+costs some tokens. The labelling of the whole tree is found by passing bounded messages up the tree
+and down again, in time linear in the page: a Potts model on a tree, and its exact solution but for
+one bound (`BLOCK_SUPPORT`). So a short line inside an article is kept, a long one inside a sidebar
+is not, and no page needs a known container.
+
+The numbers were set by hand, looking at how often blocks of a kind are content on real pages.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from corpus.extract import html_words as words
+from corpus.extract.html_blocks import Blocks
+from corpus.extract.html_names import TAG, TAGS
+from corpus.extract.html_tape import Tape
+
+ELEMENT_COUPLING: Final = 6.0
+"""Tokens that it costs when an element and its parent differ."""
+BLOCK_COUPLING: Final = 4.0
+"""The same for a block and the element around it."""
+BLOCK_SUPPORT: Final = 60.0
+"""A block's good tokens beyond this say no more for its element."""
+WRAPPER_SHARE: Final = 0.5
+"""Of the page's unlinked tokens: what an element that holds more is called says nothing bad."""
+FEW_TOKENS: Final = 25
+"""A page that yields less is looked at again: as a thread, then believing less of what bad names
+say."""
+
+BAD_WORDS: Final = (
+    (words.NAV, -1.6), (words.SIDE, -1.3), (words.RELATED, -1.5), (words.SHARE, -1.3),
+    (words.USER, -1.2), (words.META, -0.7), (words.AD, -1.3), (words.SIGNATURE, -2.5),
+    (words.TAGS, -0.9), (words.LINES, -3.0), (words.NOTICE, -1.1), (words.CAPTION, -0.9),
+)  # fmt: skip
+T_QUOTE, T_ASIDE = TAG["blockquote"], TAG["aside"]
+
+
+def _tag_values() -> npt.NDArray[np.float64]:
+    values = np.zeros(len(TAGS))
+    for names, value in (
+        ("nav", -2.5), ("footer", -1.8), ("aside", -1.4), ("header", -0.6), ("form", -0.8),
+        ("button label", -1.5), ("article main", 0.15), ("figcaption", -1.0), ("dialog", -1.5),
+    ):  # fmt: skip
+        for name in names.split():
+            values[TAG[name]] = value
+    return values
+
+
+TAG_VALUES: Final = _tag_values()
+BAD_BITS: Final = np.array([bit for bit, _ in BAD_WORDS], np.int64)
+BAD_VALUES: Final = np.array([value for _, value in BAD_WORDS])
+T_PRE, T_HTML, T_BODY, T_P = TAG["pre"], TAG["html"], TAG["body"], TAG["p"]
+T_ARTICLE, T_TD, T_LI = TAG["article"], TAG["td"], TAG["li"]
+H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
+COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
+QUESTION, CODE, QUOTE = words.QUESTION, words.CODE, words.QUOTE
+CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
+
+
+def select(
+    tape: Tape,
+    blocks: Blocks,
+    bits: npt.NDArray[np.int64],
+    code: npt.NDArray[np.bool_],
+    tables: npt.NDArray[np.bool_],
+    is_thread: bool,
+) -> npt.NDArray[np.bool_]:
+    """Return which blocks are main content. `code` and `tables` mark nodes that are code or data
+    tables; `is_thread`: replies belong to the content."""
+    chosen = np.zeros(len(blocks.first), np.bool_)
+    for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
+        chosen = _select(
+            tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
+            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, rung,
+            TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
+        )  # fmt: skip
+        if blocks.tokens[chosen].sum() >= FEW_TOKENS:
+            break
+    return chosen
+
+
+@njit(cache=True)
+def _block_value(n, links, stops, commas, tag):  # type: ignore[no-untyped-def]
+    """What a block says for itself, in tokens."""
+    if n == 0:
+        return 0.0
+    share = links / n
+    if H_FIRST <= tag <= H_LAST and share < 0.5:
+        return -0.5
+    if share > 0.9:
+        return -1.0 * n - 2.0
+    if share > 0.5:
+        return -0.6 * n - 1.0
+    if share > 0.2:
+        return 0.2 * n if stops > 0 and n >= 12 else -0.5 * n - 1.0
+    is_paragraph = tag == T_P
+    marks = stops + 0.3 * commas
+    if marks > 0:
+        if n < 4:
+            return 0.0 if is_paragraph else -1.5
+        if n < 8:
+            return 0.2 * n if is_paragraph else -0.2 * n
+        if n < 12:
+            return 0.3 * n if is_paragraph else 0.0
+        if n < 18:
+            return 0.4 * n if is_paragraph else 0.2 * n
+        if n < 30:
+            return 0.6 * n if is_paragraph else 0.4 * n
+        return 0.8 * n
+    if n < 4:
+        return -0.5 if is_paragraph else -1.5
+    if n < 12:
+        return -0.1 * n if is_paragraph else -0.4 * n
+    if n < 18:
+        return 0.0 if is_paragraph else -0.1 * n
+    if n < 30:
+        return 0.2 * n if is_paragraph else 0.1 * n
+    return 0.4 * n
+
+
+@njit(cache=True)
+def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no-untyped-def]
+    """Items of lists that lead elsewhere: a linked headline and a text, again and again.
+
+    Returns for each node whether it is such an item.
+    """
+    nodes, count = len(parent), len(first)
+    item = np.zeros(nodes, np.bool_)
+    lists = np.zeros(nodes, np.int32)
+    for k in range(count - 1):
+        is_link = links[k] > 0.9 * tokens[k] and tokens[k] >= 4
+        after = k + 1
+        while after < count and after <= k + 3 and tokens[after] < 8:
+            after += 1
+        if not is_link or after >= count:
+            continue
+        if links[after] > 0.2 * tokens[after] or tokens[after] < 8:
+            continue
+        # the smallest element that holds both
+        around = owner[k]
+        while around > 0 and last[around] < first[after]:
+            around = parent[around]
+        if around > 0 and not item[around]:
+            item[around] = True
+            lists[parent[around]] += 1
+    for node in range(1, nodes):
+        if item[node]:
+            # Lists often wrap each item once more.
+            up = parent[node]
+            similar = lists[up]
+            if similar < 3 and up > 0:
+                similar = 0
+                grand = parent[up]
+                at = grand + 1
+                while at <= last[grand] and similar < 3:  # children of the grandparent
+                    if tag[at] == tag[up] and lists[at] == 1:
+                        similar += 1
+                    at = last[at] + 1
+            item[node] = similar >= 3
+    return item
+
+
+@njit(cache=True)
+def _select(  # type: ignore[no-untyped-def]
+    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread,
+    rung, tag_values, bad, bad_values, digits, code, tables,
+):  # fmt: skip
+    nodes, count = len(tag), len(first)
+    # ---- how much unlinked text each element holds
+    text = np.zeros(nodes + 1)
+    all_bits = 0
+    for k in range(count):
+        text[first[k] + 1] += tokens[k] - links[k]
+    for node in range(nodes):
+        text[node + 1] += text[node]
+        all_bits |= bits[node]
+    whole = max(1.0, text[nodes])
+    item = _teasers(parent, last, tag, first, owner, tokens, links)
+    # ---- the first main heading with most of the text behind it
+    heading = 0
+    for node in range(1, nodes):
+        if tag[node] == H_FIRST and text[nodes] - text[node] > 0.3 * whole:
+            heading = node
+            break
+    is_qa = (all_bits & QUESTION) != 0
+    # ---- what the ancestors say, per token
+    context = np.zeros(nodes)
+    inherited = np.zeros(nodes, np.int64)
+    strong = np.zeros(nodes, np.bool_)
+    in_article = np.zeros(nodes, np.bool_)
+    in_table = np.zeros(nodes, np.bool_)
+    strong_tokens = 0.0
+    for node in range(1, nodes):
+        up = parent[node]
+        own = bits[node]
+        number = tag[node]
+        if number in (T_HTML, T_BODY):
+            own = 0
+        value = 0.0
+        share = (text[last[node] + 1] - text[node]) / whole
+        is_wrapper = share > WRAPPER_SHARE
+        fresh = own & ~inherited[up]
+        if fresh:
+            if rung < 2 and not is_wrapper:
+                for k in range(len(bad)):
+                    if fresh & bad[k] and (bad[k] != LINES or (own | inherited[up]) & CODE):
+                        value += bad_values[k] * (0.4 if is_thread and bad[k] == USER else 1.0)
+            if fresh & CONSENT and share < 0.97:
+                value -= 3.0
+            if fresh & HIDDEN and (rung < 1 or (rung < 2 and not is_wrapper)) and share < 0.6:
+                value -= 1.8
+            if fresh & COMMENT:
+                if not is_thread:
+                    if rung < 1 and share < 0.97:
+                        value -= 2.0
+                elif is_qa and not is_wrapper:
+                    value -= 1.3
+                else:
+                    value += 0.2
+            if fresh & POST:
+                value += 0.4 if is_thread else 0.1
+            if fresh & (CONTENT | STRONG):
+                value += 0.15
+            if is_thread and fresh & QUOTE:
+                value += 1.4 if number == T_ASIDE else 0.3
+        if rung < 2 and not (is_wrapper and tag_values[number] < 0):
+            value += tag_values[number]
+        in_table[node] = in_table[up] or tables[node]
+        in_article[node] = in_article[up] or tag[up] == T_ARTICLE
+        if number == T_ARTICLE and in_article[node] and not is_thread and not is_wrapper:
+            value -= 1.2
+        if item[node] and not is_thread and rung < 2:
+            value -= 1.2
+        inherited[node] = inherited[up] | (fresh & CONTENT if is_wrapper else own)
+        context[node] = context[up] + value
+        if context[node] < -3.0:
+            context[node] = -3.0
+        strong[node] = strong[up] or (own & STRONG and context[node] > -0.8)
+        if strong[node] and not strong[up]:
+            strong_tokens += share
+    use_strong = strong_tokens > 0.2 and strong_tokens * whole > 50 and rung < 2 and not is_thread
+    # ---- values of blocks, then up the tree
+    gain = np.zeros(nodes)  # of being content rather than not, all below included
+    block_value = np.zeros(count)
+    seen = np.zeros(4096, np.uint64)
+    seen_in = np.zeros(4096, np.int32)
+    for k in range(count):
+        around = owner[k]
+        n = tokens[k]
+        own = _block_value(n, links[k], stops[k], commas[k], tag[around])
+        inner = parent[first[k]]
+        here = context[inner]
+        if code[around]:
+            own = 1.0 * n
+        elif in_table[inner] and links[k] < 0.5 * n:
+            own = max(own, 0.0) + 0.1 * n
+        if tag[around] == H_FIRST and not is_thread:
+            own = -12.0
+        elif (
+            not in_table[inner]
+            and n < 14
+            and digits[k] >= 0.6 * n
+            and stops[k] == 0
+            and links[k] < 0.9 * n
+        ):
+            own = -0.8 * n - 2.0
+        if is_thread and inherited[inner] & (POST | COMMENT) and own < 0 and links[k] < 0.5 * n:
+            own *= 0.4
+        if use_strong:
+            here += 0.2 if strong[inner] else -0.6
+        elif first[k] < heading and not is_thread:
+            here -= 0.3
+        value = own + max(-3.0, min(0.6, here)) * n
+        if around == heading and is_thread:
+            value = 8.0
+        if n >= 8 and value > 0 and not (is_thread and inherited[inner] & QUOTE):
+            slot = hashes[k] % np.uint64(4096)
+            if seen[slot] == hashes[k] and parent[around] != seen_in[slot]:
+                value = -2.0 * n
+            seen[slot] = hashes[k]
+            seen_in[slot] = parent[around]
+        block_value[k] = value
+        gain[around] += max(-BLOCK_COUPLING, min(BLOCK_SUPPORT, value))
+    for node in range(nodes - 1, 0, -1):
+        gain[parent[node]] += max(-ELEMENT_COUPLING, min(ELEMENT_COUPLING, gain[node]))
+    # ---- down again
+    is_content = np.zeros(nodes, np.bool_)
+    is_content[0] = gain[0] > 0
+    for node in range(1, nodes):
+        push = ELEMENT_COUPLING if is_content[parent[node]] else -ELEMENT_COUPLING
+        is_content[node] = gain[node] + push > 0
+    chosen = np.zeros(count, np.bool_)
+    for k in range(count):
+        push = BLOCK_COUPLING if is_content[owner[k]] else -BLOCK_COUPLING
+        chosen[k] = block_value[k] + push > 0
+    return chosen
