@@ -3,12 +3,14 @@ weights which move.
 
 Let W_i(t) be the integral of bucket i's weight over the first t blocks, in sequences. The counts
 C_i(t) must be whole, never fall, add up to all sequences of t blocks, and stay within one sequence
-of W_i(t): so C_i(t) is W_i(t) rounded down or up. Sequence j of bucket i is then a unit job that
-may start when W_i passes j - 1 and is due when W_i reaches j, and a block is a slot for N jobs.
-Serving W itself is a fractional schedule that meets all due times, so a whole one exists (flows
-are integral), and taking the job that is due first always finds one (Horn 1974). Hence: what is
-due in this block first, and of the sequences that may come those that are due soonest. Taking the
-largest deficits instead, as one would think of first, fails for some ramps.
+of W_i(t). Ask for |C_i(t) - W_i(t)| <= 1 - margin: then sequence j of bucket i is a unit job that
+may start when W_i reaches j - 1 + margin and is due when W_i reaches j - margin, and a block is a
+slot for N jobs. Taking what is due in this block first, and of what may come that which is due
+soonest, finds a schedule wherever there is one (Horn 1974), and with k buckets there is one for a
+margin of 1 / (2k - 2), whatever the weights do (Tijdeman 1980, the chairman assignment problem;
+he also shows that no larger margin is always possible). Where a larger one is possible it is
+taken. Giving the rest to the largest deficits, as one would think of first, looks at no due times
+and can fail.
 
 A table keeps, per block and bucket, by how much the count exceeds the rounded-down integral: one
 byte, made once in milliseconds.
@@ -29,6 +31,8 @@ SHAPES = ("linear", "cosine", "step")
 # Integrals this close to a whole number count as that number: sums of 10^9 sequences carry
 # rounding errors of 10^-7, and no deviation may reach 1 by them.
 _NEAR = 1e-6
+# Larger margins that are tried before the one that always works.
+_MARGINS = (0.3, 0.2, 0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +77,14 @@ class BlockCounts:
         if carry is not None:
             offsets[0] = carry
         self._ramp = (starts, ramps, weights, offsets, float(sequences))
-        _set_offsets(*self._ramp)
         self._above = np.zeros((self.blocks + 1, buckets), np.int8)
-        self.max_deviation = float(_fill(self._above, *self._ramp))
+        drawn = max(2, int(np.count_nonzero(weights.max(axis=(0, 1)))))
+        always = 1.0 / (2 * drawn - 2) - _NEAR
+        for margin in (*(margin for margin in _MARGINS if margin > always), always):
+            worst = float(_fill(self._above, margin, margin == always, *self._ramp))
+            if worst <= 1.0 - margin + _NEAR:
+                break
+        self.max_deviation = worst
 
     def before(self, block: int) -> Ints:
         """int64 [buckets]: sequences drawn of each bucket before block number `block`."""
@@ -173,13 +182,13 @@ def _counts_before(block, above, counts, starts, ramps, weights, offsets, sequen
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _due(job, after, blocks, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
-    """The first block count > `after` at which W of the bucket reaches `job`; blocks + 1: never."""
+def _due(level, after, blocks, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """The first block > `after` at whose end W of the bucket is at `level`; blocks + 1: never."""
     low, step = after, 1
     while True:
         high = min(low + step, blocks)
         progress = _progress(high, starts, ramps)
-        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= job:
+        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= level:
             break
         if high == blocks:
             return blocks + 1
@@ -187,7 +196,7 @@ def _due(job, after, blocks, bucket, starts, ramps, weights, offsets, sequences)
     while high - low > 1:
         middle = (low + high) // 2
         progress = _progress(middle, starts, ramps)
-        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= job:
+        if _integral(bucket, progress, weights, offsets, sequences) + _NEAR >= level:
             high = middle
         else:
             low = middle
@@ -195,8 +204,11 @@ def _due(job, after, blocks, bucket, starts, ramps, weights, offsets, sequences)
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
-    """Fill the table; the largest deviation found."""
+def _fill(above, margin, insist, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+    """Fill the table; the largest deviation found, or infinity where `margin` is too much.
+
+    With `insist` it is filled whatever the deviation.
+    """
     blocks, buckets = above.shape[0] - 1, above.shape[1]
     counts = np.zeros(buckets, np.int64)
     integrals, following = np.empty(buckets), np.empty(buckets)
@@ -205,6 +217,7 @@ def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no
     urgency = np.empty(buckets)
     candidates = np.empty(buckets, np.int64)
     worst = 0.0
+    _set_offsets(starts, ramps, weights, offsets, sequences)
     _integrals(1, following, starts, ramps, weights, offsets, sequences)
     for bucket in range(buckets):
         above[0, bucket] = -int(np.floor(offsets[0, bucket] + _NEAR))
@@ -214,31 +227,52 @@ def _fill(above, starts, ramps, weights, offsets, sequences):  # type: ignore[no
             _integrals(block + 1, following, starts, ramps, weights, offsets, sequences)
         free = int(sequences) * block
         for bucket in range(buckets):
-            counts[bucket] = max(counts[bucket], int(np.floor(integrals[bucket] + _NEAR)))
+            counts[bucket] = max(counts[bucket], int(np.floor(integrals[bucket] + margin)))
             free -= counts[bucket]
         waiting = 0
         for bucket in range(buckets):
-            if free <= 0 or integrals[bucket] - _NEAR <= counts[bucket]:
+            if free <= 0 or integrals[bucket] - counts[bucket] < margin:
                 continue
             job = counts[bucket] + 1
-            if block < blocks and following[bucket] + _NEAR >= job:
+            if block < blocks and following[bucket] + margin >= job:
                 soonest = block + 1
             else:
                 if due_job[bucket] != job:
                     due_job[bucket] = job
                     due[bucket] = _due(
-                        job, block, blocks, bucket, starts, ramps, weights, offsets, sequences
+                        job - margin,
+                        block,
+                        blocks,
+                        bucket,
+                        starts,
+                        ramps,
+                        weights,
+                        offsets,
+                        sequences,
                     )
                 soonest = due[bucket]
             # Of those due in the same block, the one furthest behind first.
-            urgency[bucket] = soonest + 0.5 * (job - integrals[bucket])
+            urgency[bucket] = soonest + 0.25 * (job - integrals[bucket])
             candidates[waiting] = bucket
             waiting += 1
+        if (free < 0 or free > waiting) and not insist:
+            return np.inf
         if free > 0:
             _take_most_urgent(candidates[:waiting], urgency, free, counts)
-        elif free < 0:
+        for _ in range(free - waiting):
+            counts[np.argmax(integrals - counts)] += 1
+        if free < 0:
             _let_wait(
-                -free, block, above, counts, integrals, starts, ramps, weights, offsets, sequences
+                -free,
+                block,
+                above,
+                counts,
+                integrals,
+                starts,
+                ramps,
+                weights,
+                offsets,
+                sequences,
             )
         for bucket in range(buckets):
             above[block, bucket] = counts[bucket] - int(np.floor(integrals[bucket] + _NEAR))

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     schedule = load(options.schedule, Schedule)
     buckets = _buckets(options)
     stream = _stream(schedule, buckets, options)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     if options.command == "plan":
         print_plan(stream, console)
     elif options.command == "plot":

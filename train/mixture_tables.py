@@ -100,7 +100,7 @@ def _lines(stream: Stream, stage: str) -> list[Line]:
 def _buckets_table(stream: Stream) -> Table:
     plan, drawn = stream.plan, drawn_tokens(stream)
     table = Table(title="shares of every stage, from its start to its end", title_justify="left")
-    table.add_column("bucket")
+    table.add_column("bucket", no_wrap=True)
     for stage in plan.schedule.stages:
         table.add_column(stage.name, justify="right")
     for name in ("tokens drawn", "there are", "epochs"):

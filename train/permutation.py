@@ -90,9 +90,10 @@ def unpermute(image: int, size: int, key: np.uint64) -> int:
 
 
 @njit(cache=True, nogil=True)
-def permutation(size: int, key: np.uint64) -> np.ndarray:
-    """All of it: int64 [size], `permute(i, size, key)` at i."""
+def permutation(size: int, key: np.uint64, number: int) -> np.ndarray:
+    """All of the permutation under `derive_key(key, number)`: int64 [size]."""
+    own = derive_key(key, number)
     images = np.empty(size, np.int64)
     for index in range(size):
-        images[index] = permute(index, size, key)
+        images[index] = permute(index, size, own)
     return images

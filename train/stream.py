@@ -177,7 +177,7 @@ class Stream:
         firsts = np.cumsum(per_bucket) - per_bucket
         index = np.arange(leg.sequences) - np.repeat(firsts - before, per_bucket)
         starts = leg.origin[buckets] + index * leg.length
-        order = permutation(leg.sequences, np.uint64(derive_key(self._order_key, step)))
+        order = permutation(leg.sequences, self._order_key, step)
         return Draws(step, leg.length, buckets[order], starts[order])
 
     def share(self, step: int, rank: int, ranks: int) -> Draws:

@@ -73,7 +73,8 @@ def test_the_law_of_counts(course: tuple[list[Stretch], int]) -> None:
     assert (np.diff(rows, axis=0) >= 0).all()
     assert (rows.sum(axis=1) == sequences * np.arange(counts.blocks + 1)).all()
     scheduled = np.array([counts.scheduled(block) for block in range(counts.blocks + 1)])
-    assert np.abs(rows - scheduled).max() < 1.0
+    # Tijdeman's bound, which for many buckets comes near to 1 but never reaches it
+    assert np.abs(rows - scheduled).max() < 1.0 - 1 / (2 * max(2, rows.shape[1]) - 2) + 1e-5
     assert counts.max_deviation == pytest.approx(np.abs(rows - scheduled).max())
 
 
@@ -85,6 +86,11 @@ def test_where_the_largest_deficit_first_would_fail() -> None:
     ]
     counts = BlockCounts(stretches, 1)
     assert counts.max_deviation < 1.0
+
+
+def test_two_buckets_are_never_more_than_half_a_sequence_off() -> None:
+    weights = np.array([[2**-40, 1 - 2**-40], [1 - 2**-40, 2**-40]])
+    assert BlockCounts([Stretch(1000, 0.0, weights)], 1).max_deviation < 0.50001
 
 
 def test_what_is_carried_is_worked_off() -> None:
