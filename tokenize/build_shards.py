@@ -23,7 +23,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pyspark.sql import DataFrame, SparkSession
 
 from corpus.settings import Settings, UserError, command, load
-from tokenization.encoder import describe_tokenizer, fast_engines, load_engine
+from tokenization.encoder import describe_tokenizer, engine_names, load_engine
 from tokenization.gather import GatherJob, RepeatedJob, plan_shards
 from tokenization.indexed import smallest_dtype
 from tokenization.manifest import Manifest, ShardEntry, TokenizerInfo, write_manifest
@@ -128,7 +128,7 @@ def _encode(
     """Write the runs with the fastest engine that gives the reference's ids; name it too."""
     selected = documents.select(*COLUMNS)
     share = min(1.0, COMPARED_DOCUMENTS / max(1, documents.count()))
-    for engine in fast_engines():
+    for engine in engine_names(tokenizer_dir):
         job = EncodeJob(
             tokenizer_dir=tokenizer_dir,
             engine=engine,

@@ -1,9 +1,9 @@
 """Text to ids by the fastest engine that gives the tokenizer's own ids.
 
 The reference is what the tokenizer is made of: sentencepiece for `tokenizer.model`, `tokenizers`
-for a folder with `tokenizer.json` alone (Qwen, Llama 3). `kitoken` encodes twice as fast; whether
-it gives the same ids is not believed but compared, on a sample of every run
-(`tokenization.runs`). No engine reads `</s>` in a text as the control token.
+for a folder with `tokenizer.json` alone (Qwen, Llama 3). Others are several times faster: our own
+(`tokenization.segments`) and `kitoken`. That they give the same ids is not believed but compared,
+on a sample of every run (`tokenization.runs`). None reads `</s>` in a text as the control token.
 """
 
 import functools
@@ -18,12 +18,14 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from corpus.settings import UserError
 from tokenization.manifest import TokenizerInfo, tokenizer_fingerprint
 
-EngineName = Literal["kitoken", "reference"]
-Encode = Callable[[Sequence[str]], tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]]
+EngineName = Literal["segments", "kitoken", "reference"]
+Ids = npt.NDArray[np.int32]
+Lengths = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,31 @@ class Engine:
 
     name: str
     """With its version, for the log."""
-    encode: Encode
-    """Texts → their ids end to end, and the number of ids of each text. No BOS, no EOS."""
+    encode: Callable[[pa.Array], tuple[Ids, Lengths]]
+    """Texts, a string array without nulls → their ids end to end, and the number of ids of each
+    text. No BOS, no EOS."""
+
+
+def engine_names(folder: str | Path) -> list[EngineName]:
+    """The engines to try on the tokenizer in `folder`, the fastest first, the reference last."""
+    names: list[EngineName] = ["kitoken", "reference"]
+    if not importlib.util.find_spec("kitoken"):
+        names.remove("kitoken")
+    path = Path(folder) / "tokenizer.model"
+    if path.is_file():
+        from tokenization.pieces import read_model
+        from tokenization.segments import is_supported
+
+        if is_supported(read_model(path)):
+            names.insert(0, "segments")
+    return names
 
 
 @functools.cache  # one per worker process; reading a vocabulary takes tenths of a second
 def load_engine(folder: str, name: EngineName) -> Engine:
     """The engine `name` for the tokenizer in `folder`."""
-    return _kitoken(Path(folder)) if name == "kitoken" else _reference(Path(folder))
-
-
-def fast_engines() -> list[EngineName]:
-    """The engines to try, the fastest first; the reference is always the last."""
-    return ["kitoken", "reference"] if importlib.util.find_spec("kitoken") else ["reference"]
+    make = {"segments": _segments, "kitoken": _kitoken, "reference": _reference}
+    return make[name](Path(folder))
 
 
 def describe_tokenizer(folder: str | Path, eos: str | None, bos: bool) -> TokenizerInfo:
@@ -88,7 +102,7 @@ def describe_tokenizer(folder: str | Path, eos: str | None, bos: bool) -> Tokeni
     )
 
 
-def flatten(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def flatten(rows: Sequence[Sequence[int]]) -> tuple[Ids, Lengths]:
     """Lists of ids → all of them end to end, and the length of each."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     ids = np.empty(int(lengths.sum()), np.int32)
@@ -97,6 +111,14 @@ def flatten(rows: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int32], npt.N
         ids[end : end + length] = row
         end += length
     return ids, lengths
+
+
+def _segments(folder: Path) -> Engine:
+    from tokenization.pieces import read_model
+    from tokenization.segments import SegmentEncoder
+
+    encoder = SegmentEncoder(read_model(folder / "tokenizer.model"))
+    return Engine("segments (numba)", encoder.encode)
 
 
 def _kitoken(folder: Path) -> Engine:
@@ -110,8 +132,8 @@ def _kitoken(folder: Path) -> Engine:
     else:
         encoder = kitoken.Kitoken.from_tokenizers_file(str(folder / "tokenizer.json"))
 
-    def encode(texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        return flatten([encoder.encode(text, False) for text in texts])
+    def encode(texts: pa.Array) -> tuple[Ids, Lengths]:
+        return flatten([encoder.encode(text, False) for text in texts.to_pylist()])
 
     return Engine(f"kitoken {importlib.metadata.version('kitoken')}", encode)
 
@@ -120,8 +142,8 @@ def _reference(folder: Path) -> Engine:
     if (folder / "tokenizer.model").is_file():
         model = _sentencepiece(folder)
 
-        def encode(texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-            return flatten([model.encode(text) for text in texts])
+        def encode(texts: pa.Array) -> tuple[Ids, Lengths]:
+            return flatten([model.encode(text) for text in texts.to_pylist()])
 
         return Engine(f"sentencepiece {importlib.metadata.version('sentencepiece')}", encode)
 
@@ -131,8 +153,8 @@ def _reference(folder: Path) -> Engine:
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.encode_special_tokens = True
 
-    def encode_fast(texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    def encode_fast(texts: pa.Array) -> tuple[Ids, Lengths]:
+        found = tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
         return flatten([encoding.ids for encoding in found])
 
     return Engine(f"tokenizers {importlib.metadata.version('tokenizers')}", encode_fast)

@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from tokenization.encoder import EngineName, load_engine
@@ -40,7 +41,7 @@ INDEX = pa.schema(
 )
 LEFT_OUT = pa.schema([("doc_id", pa.string()), ("rule", pa.string()), ("evidence", pa.string())])
 
-_TAG = re.compile(r"[\w.+-]+")
+_is_tag = re.compile(r"[\w.+-]+").fullmatch
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,10 @@ class _Pending:
     def add(self, batch: pa.RecordBatch) -> None:
         """Encode a batch; what cannot be encoded is left out, with the reason."""
         self.size += batch.num_rows
-        columns = {name: batch.column(name).to_pylist() for name in COLUMNS}
-        doc_ids, texts = columns["doc_id"], columns["text"]
-        tags = list(zip(*(columns[name] for name in TAG_COLUMNS), strict=True))
-        usable = [
-            row
-            for row in range(batch.num_rows)
-            if self._is_usable(doc_ids[row], texts[row], tags[row])
-        ]
-        doc_ids = [doc_ids[row] for row in usable]
-        texts = [texts[row] for row in usable]
+        usable = [row for row, reason in enumerate(self._reasons(batch)) if reason is None]
+        if len(usable) < batch.num_rows:
+            batch = batch.take(pa.array(usable, pa.int64()))
+        doc_ids, texts = batch.column("doc_id").to_pylist(), batch.column("text")
         ids, lengths = load_engine(self.job.tokenizer_dir, self.job.engine).encode(texts)
         self._compare(doc_ids, texts, ids, lengths)
         finished, lengths = self._with_ends(ids, lengths)
@@ -169,8 +164,9 @@ class _Pending:
         self._ids.append(finished)
         self._lengths.append(lengths)
         self._doc_ids += doc_ids
-        self._tags += [tags[row] for row in usable]
-        self.tokens += len(ids)
+        tags = [batch.column(name).to_pylist() for name in TAG_COLUMNS]
+        self._tags += zip(*tags, strict=True)
+        self.tokens += len(finished)
 
     def flush(self) -> pa.RecordBatch:
         """Write the run's files; returns its line of totals."""
@@ -242,20 +238,34 @@ class _Pending:
             ["run", "summary", "digests"],
         )
 
-    def _is_usable(self, doc_id: str, text: str | None, tags: tuple[str | None, ...]) -> bool:
-        if not text:
-            self._left_out.append((doc_id, "no-text", ""))
-            return False
-        for name, tag in zip(TAG_COLUMNS, tags, strict=True):
-            if tag is None or not _TAG.fullmatch(tag):
-                self._left_out.append((doc_id, "bad-tag", f"{name}: {tag}"))
-                return False
-        return True
+    def _reasons(self, batch: pa.RecordBatch) -> list[str | None]:
+        """Why each document cannot be encoded, None where it can; notes those left out."""
+        reasons: list[str | None] = [None] * batch.num_rows
+        evidence = [""] * batch.num_rows
+        texts = batch.column("text")
+        for row in np.flatnonzero(
+            pc.fill_null(pc.binary_length(texts), 0).to_numpy() == 0
+        ).tolist():
+            reasons[row] = "no-text"
+        for row in _invalid_utf8(texts):
+            reasons[row] = "not-utf8"
+        for name in TAG_COLUMNS:
+            tags = batch.column(name)
+            bad = {tag for tag in tags.unique().to_pylist() if tag is None or not _is_tag(tag)}
+            for row, tag in enumerate(tags.to_pylist() if bad else []):
+                if tag in bad and reasons[row] is None:
+                    reasons[row], evidence[row] = "bad-tag", f"{name}: {tag}"
+        if any(reasons):
+            doc_ids = batch.column("doc_id").to_pylist()
+            for doc_id, reason, words in zip(doc_ids, reasons, evidence, strict=True):
+                if reason:
+                    self._left_out.append((doc_id, reason, words))
+        return reasons
 
     def _compare(
         self,
         doc_ids: list[str],
-        texts: list[str],
+        texts: pa.Array,
         ids: npt.NDArray[np.int32],
         lengths: npt.NDArray[np.int64],
     ) -> None:
@@ -269,7 +279,7 @@ class _Pending:
         if not chosen:
             return
         reference = load_engine(self.job.tokenizer_dir, "reference")
-        expected, expected_lengths = reference.encode([texts[row] for row in chosen])
+        expected, expected_lengths = reference.encode(texts.take(pa.array(chosen)))
         ends, expected_ends = np.cumsum(lengths), np.cumsum(expected_lengths)
         for number, row in enumerate(chosen):
             one = ids[ends[row] - lengths[row] : ends[row]]
@@ -289,6 +299,19 @@ class _Pending:
         places = np.stack([ends - lengths, ends], axis=1).ravel()
         values = np.tile([self.job.bos_id, self.job.eos_id], len(ends))
         return np.insert(typed, places, values), lengths + 2
+
+
+def _invalid_utf8(texts: pa.Array) -> list[int]:
+    """The rows that are not UTF-8, which Spark lets through where a text was bytes once."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        if len(texts) == 1:
+            return [0]
+        middle = len(texts) // 2
+        second = [middle + row for row in _invalid_utf8(texts.slice(middle))]
+        return _invalid_utf8(texts.slice(0, middle)) + second
+    return []
 
 
 def _write_table(path: str, table: pa.Table) -> None:

@@ -1,0 +1,1 @@
+print("ok", __name__, __package__)
