@@ -25,7 +25,9 @@ import fasttext
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
+from classifiers import linear
 from classifiers.scoring import Scores, Table, score
 from classifiers.tokens import token_text
 from corpus.settings import Settings, UserError
@@ -51,6 +53,10 @@ class FastText(Settings):
     balance: float = 0.0
     """0: every text counts once. 1: rare labels are repeated until all weigh the same; between,
     the power of the ratio. No text is repeated more than 20 times."""
+    svm_share: float = Field(0.5, ge=0, le=1)
+    """How much the second opinion (`classifiers.linear`) weighs; 0 is fastText alone."""
+    svm_cost: float = Field(1.0, gt=0)
+    """The second opinion's C: larger fits the training texts closer."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,16 @@ def train_table(
             folded = weights if folded is None else folded + weights
             words = model.get_words()
     assert folded is not None, "at least one seed"
-    return quantise(folded / len(seeds), words, settings.ngrams, bits)
+    folded /= len(seeds)
+    slots = word_slots(words)
+    if settings.svm_share:
+        features = linear.extract(texts, slots, len(words), buckets, settings.ngrams)
+        truth = np.array([[name in tags for name in names] for tags in labels])
+        second = linear.nb_svm(features, truth, len(folded), settings.svm_cost, seeds[0])
+        # Both on one scale, fastText's: what they say of the training texts spreads as wide.
+        spread = linear.scores(features, folded).std() / linear.scores(features, second).std()
+        folded = (1 - settings.svm_share) * folded + settings.svm_share * spread * second
+    return quantise(folded, slots, len(words), settings.ngrams, bits)
 
 
 @contextmanager
@@ -156,12 +171,21 @@ def _zeroing_malloc() -> Iterator[None]:
 
 
 def quantise(
-    weights: npt.NDArray[np.float64], words: Sequence[str], order: int, bits: Literal[8, 16]
+    weights: npt.NDArray[np.float64],
+    slots: npt.NDArray[np.uint32],
+    words: int,
+    order: int,
+    bits: Literal[8, 16],
 ) -> Table:
     """The table of `weights` (float [words + buckets, labels]), rounded to integers of `bits`."""
     largest = float(np.abs(weights).max()) or 1.0
     top = (1 << (bits - 1)) - 1
     rows = np.rint(weights * (top / largest)).astype(np.int16 if bits == 16 else np.int8)
+    return Table(rows, slots, words, order, largest / top)
+
+
+def word_slots(words: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """uint32 [power of two, 2]: a hash table from words' hashes to their rows (`Table.slots`)."""
     size = 1 << max(4, math.ceil(math.log2(2 * len(words) + 1)))
     slots = np.zeros((size, 2), np.uint32)
     for row, word in enumerate(words):
@@ -171,7 +195,7 @@ def quantise(
             slot = (slot + 1) & (size - 1)
         if not slots[slot, 1]:  # of two words with one 32-bit hash, the more frequent one stays
             slots[slot] = digest, row + 1
-    return Table(rows, slots, len(words), order, largest / top)
+    return slots
 
 
 def fasttext_hash(word: str) -> int:

@@ -46,7 +46,8 @@ class Lexicon(Settings):
 
 
 class Search(Settings):
-    """Values to try on the dev split; every combination is trained once."""
+    """Values to try on the dev split; every combination is trained once. What they mean and their
+    defaults stand in `classifiers.model.FastText`."""
 
     learning_rate: tuple[float, ...] = (0.3,)
     epochs: tuple[int, ...] = (5,)
@@ -54,6 +55,8 @@ class Search(Settings):
     ngrams: tuple[int, ...] = (3,)
     min_count: tuple[int, ...] = (1,)
     balance: tuple[float, ...] = (0.0,)
+    svm_share: tuple[float, ...] = (0.5,)
+    svm_cost: tuple[float, ...] = (1.0,)
 
 
 class Training(Settings):
