@@ -72,7 +72,7 @@ CLASS, ID, ROLE, ITEMPROP, STYLE, HIDDEN_NAME, ARIA_HIDDEN, ITEMTYPE, DATA_TESTI
         "data-testid",
     ]
 )
-FORMULA_TOKENS = 5
+FORMULA_TOKENS = 12
 T_A, T_BR = TAG["a"], TAG["br"]
 T_BUTTON, T_LABEL = TAG["button"], TAG["label"]
 BIT_HIDDEN = words.HIDDEN
@@ -129,8 +129,8 @@ def blocks(
 
 @njit(cache=True)
 def _scan(data, start, end, following, found):  # type: ignore[no-untyped-def]
-    """The bits of all patterns in a name, which counts as begun and ended by `-`."""
-    state = following[0, 26]
+    """The bits of all patterns in a list of names."""
+    state = following[following[0, 27], 26]
     bits = found[state]
     was_lower = False
     for at in range(start, end):
@@ -139,12 +139,18 @@ def _scan(data, start, end, following, found):  # type: ignore[no-untyped-def]
             state = following[state, 26]
             bits |= found[state]
         lower = _lower(byte)
+        if _is_space(byte):  # the end of a name: `-`, space, `-`
+            state = following[state, 26]
+            bits |= found[state]
+            state = following[state, 27]
+            bits |= found[state]
         symbol = lower - 97 if 97 <= lower <= 122 else 26
         was_lower = 97 <= byte <= 122
         state = following[state, symbol]
         bits |= found[state]
     state = following[state, 26]
-    return bits | found[state]
+    bits |= found[state]
+    return bits | found[following[state, 27]]
 
 
 @njit(cache=True)
@@ -214,7 +220,9 @@ def _element_words(data, tag, start, end, following, found):  # type: ignore[no-
                     at = k
             if value in (CLASS, ID, ROLE, ITEMPROP, ITEMTYPE, DATA_TESTID):
                 # Longer lists of classes are a page's settings, not its names.
-                bits[node] |= _scan(data, low, min(high, low + 250), following, found)
+                if high - low > 160:
+                    high = low + 80
+                bits[node] |= _scan(data, low, high, following, found)
             elif (
                 value == HIDDEN_NAME
                 or (value == STYLE and _says_none(data, low, high))

@@ -46,6 +46,6 @@ def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     facts = find_facts(tape, bits)
     found = blocks(tape, skip, is_formula, is_code)
     tables = data_tables(tape, found.first, found.tokens)
-    chosen = select(tape, found, bits, is_code, tables, facts.is_thread)
+    chosen = select(tape, found, bits, is_code, tables, facts.is_thread, facts.is_article)
     page = Page(tape, bits, found, skip, formulas, code, tables, settings.links)
     return render(page, chosen), facts

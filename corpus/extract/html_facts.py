@@ -24,6 +24,7 @@ THREAD_SOFTWARE = re.compile(
     re.I,
 )
 THREAD_TYPES = re.compile(rb'"@type"\s*:\s*\[?\s*"(?:DiscussionForumPosting|QAPage|Question)"')
+ARTICLE_TYPES = re.compile(rb'"@type"\s*:\s*\[?\s*"(?:\w*Article|BlogPosting|NewsItem)"')
 DATE = re.compile(
     r"(?<!\d)(19[89]\d|20[0-4]\d)\s*[-/.年]\s*(0?[1-9]|1[0-2])\s*[-/.月]\s*(0?[1-9]|[12]\d|3[01])(?!\d)"
 )
@@ -54,6 +55,9 @@ class Facts:
     site: str | None
     url: str | None
     is_thread: bool
+    """It is a forum's thread or a question with answers, by its address, software or markup."""
+    is_article: bool
+    """It says that it is an article."""
 
 
 def find_facts(tape: Tape, bits: npt.NDArray[np.int64]) -> Facts:
@@ -82,6 +86,8 @@ def find_facts(tape: Tape, bits: npt.NDArray[np.int64]) -> Facts:
         or THREAD_ADDRESS.search(url or "") is not None
         or THREAD_SOFTWARE.search(metas.get("generator", "")) is not None
         or THREAD_TYPES.search(linked) is not None,
+        is_article=metas.get("og:type", "").lower() in ("article", "news", "blog")
+        or ARTICLE_TYPES.search(linked) is not None,
     )
 
 

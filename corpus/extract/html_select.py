@@ -31,12 +31,14 @@ BLOCK_SUPPORT: Final = 60.0
 WRAPPER_SHARE: Final = 0.5
 """Of the page's unlinked tokens: what an element that holds more is called says nothing bad."""
 FEW_TOKENS: Final = 25
+LONG_COPY: Final = 60
+"""Blocks of so many tokens that stood before elsewhere are copies that scripts show or hide."""
 """A page that yields less is looked at again: as a thread, then believing less of what bad names
 say."""
 
 BAD_WORDS: Final = (
     (words.NAV, -1.6), (words.SIDE, -1.3), (words.RELATED, -1.5), (words.SHARE, -1.3),
-    (words.USER, -1.2), (words.META, -0.7), (words.AD, -1.3), (words.SIGNATURE, -2.5),
+    (words.USER, -1.5), (words.META, -0.7), (words.AD, -1.3), (words.SIGNATURE, -2.5),
     (words.TAGS, -0.9), (words.LINES, -3.0), (words.NOTICE, -1.1), (words.CAPTION, -0.9),
 )  # fmt: skip
 T_QUOTE, T_ASIDE = TAG["blockquote"], TAG["aside"]
@@ -59,6 +61,7 @@ BAD_VALUES: Final = np.array([value for _, value in BAD_WORDS])
 T_PRE, T_HTML, T_BODY, T_P = TAG["pre"], TAG["html"], TAG["body"], TAG["p"]
 T_ARTICLE, T_TD, T_LI = TAG["article"], TAG["td"], TAG["li"]
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
+NOT_TEXT = words.NAV | words.SIDE | words.RELATED | words.AD | words.CONSENT
 COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
 QUESTION, CODE, QUOTE = words.QUESTION, words.CODE, words.QUOTE
 CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
@@ -71,9 +74,15 @@ def select(
     code: npt.NDArray[np.bool_],
     tables: npt.NDArray[np.bool_],
     is_thread: bool,
+    is_article: bool,
 ) -> npt.NDArray[np.bool_]:
     """Return which blocks are main content. `code` and `tables` mark nodes that are code or data
-    tables; `is_thread`: replies belong to the content."""
+    tables; `is_thread`: replies belong to the content; `is_article`: they surely do not."""
+    if not is_thread and not is_article:
+        is_thread = _is_mostly_replies(
+            tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
+            blocks.link_tokens, blocks.stops, blocks.commas,
+        )  # fmt: skip
     chosen = np.zeros(len(blocks.first), np.bool_)
     for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
         chosen = _select(
@@ -123,6 +132,33 @@ def _block_value(n, links, stops, commas, tag):  # type: ignore[no-untyped-def]
     if n < 30:
         return 0.2 * n if is_paragraph else 0.1 * n
     return 0.4 * n
+
+
+@njit(cache=True)
+def _is_mostly_replies(tag, parent, last, bits, first, owner, tokens, links, stops, commas):  # type: ignore[no-untyped-def]
+    """Is there more good text in comments, of which there are several, than outside of them?"""
+    nodes, count = len(tag), len(first)
+    inside = np.zeros(nodes, np.int32)  # the outermost comment element around
+    bad = np.zeros(nodes, np.bool_)
+    for node in range(1, nodes):
+        up = parent[node]
+        number = tag[node]
+        own = 0 if number in (T_HTML, T_BODY) else bits[node]
+        inside[node] = inside[up] if inside[up] else (node if own & COMMENT else 0)
+        bad[node] = bad[up] or (own & NOT_TEXT) != 0 or TAG_VALUES[number] < -1.0
+    within = without = strong = 0.0
+    pieces = 0
+    for k in range(count):
+        inner = parent[first[k]]
+        value = _block_value(tokens[k], links[k], stops[k], commas[k], tag[owner[k]])
+        if value <= 0 and not (inside[inner] and links[k] == 0 and tokens[k] >= 4):
+            continue
+        if inside[inner]:
+            within += tokens[k]
+            pieces += 1
+        elif not bad[inner]:
+            without += tokens[k]
+    return pieces >= 2 and within > 1.2 * without
 
 
 @njit(cache=True)
@@ -182,18 +218,19 @@ def _select(  # type: ignore[no-untyped-def]
         text[node + 1] += text[node]
         all_bits |= bits[node]
     whole = max(1.0, text[nodes])
+    # ---- how much of it lies in one element that calls itself the body of an article
+    holds = np.zeros(nodes)
+    for node in range(nodes - 1, 0, -1):
+        own_text = text[last[node] + 1] - text[node] if bits[node] & STRONG else 0.0
+        holds[parent[node]] = max(holds[parent[node]], holds[node], own_text)
     item = _teasers(parent, last, tag, first, owner, tokens, links)
-    # ---- the first main heading with most of the text behind it
-    heading = 0
-    for node in range(1, nodes):
-        if tag[node] == H_FIRST and text[nodes] - text[node] > 0.3 * whole:
-            heading = node
-            break
     is_qa = (all_bits & QUESTION) != 0
     # ---- what the ancestors say, per token
     context = np.zeros(nodes)
     inherited = np.zeros(nodes, np.int64)
     strong = np.zeros(nodes, np.bool_)
+    heading = 0  # the first main heading, with a good part of the text behind it
+    in_heading = np.zeros(nodes, np.int32)
     in_article = np.zeros(nodes, np.bool_)
     in_table = np.zeros(nodes, np.bool_)
     strong_tokens = 0.0
@@ -201,11 +238,11 @@ def _select(  # type: ignore[no-untyped-def]
         up = parent[node]
         own = bits[node]
         number = tag[node]
-        if number in (T_HTML, T_BODY):
+        if number in (T_HTML, T_BODY) or H_FIRST <= number <= H_LAST:
             own = 0
         value = 0.0
         share = (text[last[node] + 1] - text[node]) / whole
-        is_wrapper = share > WRAPPER_SHARE
+        is_wrapper = share > WRAPPER_SHARE or holds[node] > 0.5 * share * whole > 20.0
         fresh = own & ~inherited[up]
         if fresh:
             if rung < 2 and not is_wrapper:
@@ -239,9 +276,17 @@ def _select(  # type: ignore[no-untyped-def]
         if item[node] and not is_thread and rung < 2:
             value -= 1.2
         inherited[node] = inherited[up] | (fresh & CONTENT if is_wrapper else own)
+        in_heading[node] = node if number == H_FIRST else in_heading[up]
         context[node] = context[up] + value
         if context[node] < -3.0:
             context[node] = -3.0
+        if (
+            number == H_FIRST
+            and not heading
+            and context[node] > -1.0
+            and text[nodes] - text[node] > 0.3 * whole
+        ):
+            heading = node
         strong[node] = strong[up] or (own & STRONG and context[node] > -0.8)
         if strong[node] and not strong[up]:
             strong_tokens += share
@@ -261,7 +306,7 @@ def _select(  # type: ignore[no-untyped-def]
             own = 1.0 * n
         elif in_table[inner] and links[k] < 0.5 * n:
             own = max(own, 0.0) + 0.1 * n
-        if tag[around] == H_FIRST and not is_thread:
+        if in_heading[inner] and not is_thread:
             own = -12.0
         elif (
             not in_table[inner]
@@ -270,19 +315,20 @@ def _select(  # type: ignore[no-untyped-def]
             and stops[k] == 0
             and links[k] < 0.9 * n
         ):
-            own = -0.8 * n - 2.0
-        if is_thread and inherited[inner] & (POST | COMMENT) and own < 0 and links[k] < 0.5 * n:
+            own = -1.2 * n - 4.0
+            here = min(here, 0.0)
+        if is_thread and inherited[inner] & (POST | COMMENT) and -0.5 * n <= own < 0:
             own *= 0.4
         if use_strong:
             here += 0.2 if strong[inner] else -0.6
         elif first[k] < heading and not is_thread:
             here -= 0.3
         value = own + max(-3.0, min(0.6, here)) * n
-        if around == heading and is_thread:
+        if heading and in_heading[inner] == heading and is_thread:
             value = 8.0
-        if n >= 8 and value > 0 and not (is_thread and inherited[inner] & QUOTE):
+        if n >= 8 and value > 0 and not (is_thread and inherited[inner] & (QUOTE | POST | COMMENT)):
             slot = hashes[k] % np.uint64(4096)
-            if seen[slot] == hashes[k] and parent[around] != seen_in[slot]:
+            if n >= LONG_COPY and seen[slot] == hashes[k] and parent[around] != seen_in[slot]:
                 value = -2.0 * n
             seen[slot] = hashes[k]
             seen_in[slot] = parent[around]

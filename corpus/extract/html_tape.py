@@ -373,6 +373,9 @@ def _implied_ends(tag, last, stack, depth, number, count, closes_p, scope):  # t
         )
     elif number == T_A:
         depth = _close(tag, last, stack, depth, count, T_A, T_A, scope, T_A, T_A)
+    elif H_FIRST <= number <= H_LAST and H_FIRST <= tag[stack[depth]] <= H_LAST:
+        last[stack[depth]] = count - 1
+        depth -= 1
     elif number in (T_RT, T_RP, T_RB):
         if tag[stack[depth]] == T_RT or tag[stack[depth]] == T_RP or tag[stack[depth]] == T_RB:
             last[stack[depth]] = count - 1

@@ -2,7 +2,7 @@
 
 Names are read as lower-case letters with `-` for everything else and at every change from lower
 to upper case, so `articleBody_2` is `-article-body--`; a pattern with `-` at an end must begin or
-end a word there.
+end a word there, and one with `=` one of the names that spaces divide.
 """
 
 from typing import Final
@@ -36,19 +36,19 @@ THREAD: Final = 4194304
 
 WORDS: Final = {
     NAV: "-nav navigation navbar breadcrumb crumb -menu- menubar pagination -pager- paging footer"
-    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright"
+    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright copy-right"
     " -login- -signin- -signup- -register- -search- searchbox searchform"
-    " -modal- -popup- -overlay- -dialog- -toc- tableofcontents -lang- langswitch -friendlink"
+    " -modal- -popup- -layer- -tooltip -overlay- -dialog- -toc- tableofcontents -lang- langswitch -friendlink"
     " -breadcrumbs- -site-header site-header -page-header globalheader -header-nav -topnav-"
     " -jumplink -pagenav- -prevnext -prev-next previous-post next-post -post-nav postnav"
     " -linksite -dropdown- -mw-jump -edit-section editsection -report- -noprint-",
-    SIDE: "sidebar -side- -aside- -rail- -right-col rightcol -leftcol -left-col -right-side"
+    SIDE: "sidebar -side- -aside- -rail- -right-col rightcol right-bar rightbar -leftcol -left-col -right-side"
     " -leftside -rightside -widget- -secondary- -slider- -carousel-",
     RELATED: "related recommend recirc -suggest -popular -trending -hot-news hotnews -hot-list"
     " -rank- ranking toplist -latest- -read-more -readmore -see-also -more-from -also-like"
     " -similar- -read-next readnext -morenews -newslist -news-list -relate- -most-read mostread"
     " -tuijian -hotlist -outbrain -taboola -teaser -promo -up-next upnext -linked- xiangguan"
-    " -excerpt -post-picker -othernews -inline-related -in-this-story",
+    " -excerpt -post-picker reflist mw-references -othernews -inline-related -in-this-story",
     SHARE: "share- -share sharing -sharing -social- -sns- addthis -follow-us -subscribe newsletter"
     " -newsletter- bdshare -jiathis -qrcode -qr-code -wechat- -weixin- -print- -tool- -tools-"
     " -actions- -action-bar -like- -likes- -vote- -votes- -voting- -rating- -ratings- -button-"
@@ -77,7 +77,7 @@ WORDS: Final = {
     CONSENT: "-cookie -consent gdpr onetrust -ot-pc -cmp- -truste -didomi -qc-cmp -fc-consent"
     " -usercentrics -cookies- -privacy-banner -cc-banner cookie-law",
     NOTICE: "-alert- -alerts- -notices- -announcement- -warning-bar -callout- -promo-bar"
-    " -no-reply -reply-form -replyform -quick-reply -new-message -post-form -comment-form"
+    " -template-notice -no-reply -reply-form -replyform -quick-reply -new-message -post-form -comment-form"
     " commentform -message-box- -disclaimer -statement- disclaimer- -mianze -xieyi"
     " -posting-rules -paywall -regwall -support-us -upsell",
     THREAD: "bbpress -discourse- discourse-root kunena asgaros wpforo -dwqa -sabai- vb-page"
@@ -88,8 +88,8 @@ WORDS: Final = {
     POST: "-post- -posts- -thread- -message- -messages- -answer -question- -topic- -postbody"
     " postmessage -t-f- -post-message -message-body -forum- -reply-content -comment-body"
     " -comment-content -comment-text -bbs- -post-stream -cooked- -bbwrapper",
-    HIDDEN: "-hidden- -hide- -d-none -display-none -sr-only -visually-hidden visuallyhidden"
-    " -screen-reader -screenreader -assistive- -is-hidden -noscript- -offscreen -invisible-",
+    HIDDEN: "=hidden= =hide= =d-none= =display-none= =sr-only= visually-hidden visuallyhidden"
+    " -screen-reader -screenreader =is-hidden= -noscript- -offscreen =invisible= ot-hide",
     SIGNATURE: "-signature -sig- -signatures -sign- -usersig -ksig- -msgsig",
     AD: "-ad- -ads- -advert -adsense -adbox -adslot -sponsor -gg- -google-ad -dfp- -gpt- -ad-slot"
     " -adv- -advertisement guanggao -banner- -promotion -adunit -adcontainer -native-ad",
@@ -104,27 +104,37 @@ WORDS: Final = {
 
 
 def automaton() -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
-    """Aho and Corasick's automaton (1975): next state [states, 27] and the bits found there."""
+    """Aho and Corasick's automaton (1975): next state [states, 28] and the bits found there."""
     edges: list[dict[int, int]] = [{}]
     found = [0]
     for bit, words in WORDS.items():
         for word in words.split():
             state = 0
-            for sign in word:
-                symbol = 26 if sign == "-" else ord(sign) - 97
+            symbols = [
+                symbol
+                for place, sign in enumerate(word)
+                for symbol in (
+                    ((27, 26) if place == 0 else (26, 27))
+                    if sign == "="
+                    else (26,)
+                    if sign == "-"
+                    else (ord(sign) - 97,)
+                )
+            ]
+            for symbol in symbols:
                 if symbol not in edges[state]:
                     edges[state][symbol] = len(edges)
                     edges.append({})
                     found.append(0)
                 state = edges[state][symbol]
             found[state] |= bit
-    following = np.zeros((len(edges), 27), np.int16)
+    following = np.zeros((len(edges), 28), np.int16)
     fail = [0] * len(edges)
     queue = list(edges[0].values())
     for symbol, state in edges[0].items():
         following[0, symbol] = state
     for state in queue:
-        for symbol in range(27):
+        for symbol in range(28):
             target = edges[state].get(symbol)
             if target is None:
                 following[state, symbol] = following[fail[state], symbol]
