@@ -7,6 +7,7 @@ from corpus.extract.html_blocks import SKIPPED, blocks, element_words
 from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_math import find_formulas
+from corpus.extract.html_phrases import sites_own
 from corpus.extract.html_render import Page, render
 from corpus.extract.html_select import select
 from corpus.extract.html_tables import data_tables
@@ -47,5 +48,6 @@ def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     found = blocks(tape, skip, is_formula, is_code)
     tables = data_tables(tape, found.first, found.tokens)
     chosen = select(tape, found, bits, is_code, tables, facts.is_thread, facts.is_article)
+    chosen[sites_own(tape, found, chosen & ~is_code[found.owner])] = False
     page = Page(tape, bits, found, skip, formulas, code, tables, settings.links)
     return render(page, chosen), facts

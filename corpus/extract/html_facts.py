@@ -15,7 +15,7 @@ T_META, T_LINK, T_TITLE, T_TIME, T_H1, T_SCRIPT = (
     TAG[name] for name in ["meta", "link", "title", "time", "h1", "script"]
 )
 THREAD_ADDRESS = re.compile(
-    r"forum|\bbbs\b|bbs\.|thread|/topics?[/-]|viewtopic|/questions?/|/answers?/|discuss|communit|/t/|"
+    r"forum|\bbbs\b|bbs\.|/threads?[/.-]|(?:show|view)thread|/topics?[/-]|viewtopic|/questions?/|/answers?/|discuss|communit|/t/|"
     r"/qa?/|/ask|/d/\d|stackexchange|stackoverflow",
     re.I,
 )

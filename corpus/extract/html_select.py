@@ -39,7 +39,7 @@ say."""
 BAD_WORDS: Final = (
     (words.NAV, -1.6), (words.SIDE, -1.3), (words.RELATED, -1.5), (words.SHARE, -1.3),
     (words.USER, -1.5), (words.META, -0.7), (words.AD, -1.3), (words.SIGNATURE, -2.5),
-    (words.TAGS, -0.9), (words.LINES, -3.0), (words.NOTICE, -1.1), (words.CAPTION, -0.9),
+    (words.TAGS, -0.9), (words.LINES, -3.0), (words.NOTICE, -1.6), (words.CAPTION, -1.5),
 )  # fmt: skip
 T_QUOTE, T_ASIDE = TAG["blockquote"], TAG["aside"]
 
@@ -62,6 +62,7 @@ T_PRE, T_HTML, T_BODY, T_P = TAG["pre"], TAG["html"], TAG["body"], TAG["p"]
 T_ARTICLE, T_TD, T_LI = TAG["article"], TAG["td"], TAG["li"]
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 NOT_TEXT = words.NAV | words.SIDE | words.RELATED | words.AD | words.CONSENT
+BAD = int(np.bitwise_or.reduce(BAD_BITS)) | words.COMMENT
 COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
 QUESTION, CODE, QUOTE = words.QUESTION, words.CODE, words.QUOTE
 CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
@@ -87,7 +88,7 @@ def select(
     for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
         chosen = _select(
             tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
-            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, rung,
+            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, is_article, rung,
             TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
         )  # fmt: skip
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
@@ -146,7 +147,7 @@ def _is_mostly_replies(tag, parent, last, bits, first, owner, tokens, links, sto
         own = 0 if number in (T_HTML, T_BODY) else bits[node]
         inside[node] = inside[up] if inside[up] else (node if own & COMMENT else 0)
         bad[node] = bad[up] or (own & NOT_TEXT) != 0 or TAG_VALUES[number] < -1.0
-    within = without = strong = 0.0
+    within = without = 0.0
     pieces = 0
     for k in range(count):
         inner = parent[first[k]]
@@ -205,7 +206,7 @@ def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no
 
 @njit(cache=True)
 def _select(  # type: ignore[no-untyped-def]
-    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread,
+    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread, is_article,
     rung, tag_values, bad, bad_values, digits, code, tables,
 ):  # fmt: skip
     nodes, count = len(tag), len(first)
@@ -221,7 +222,11 @@ def _select(  # type: ignore[no-untyped-def]
     # ---- how much of it lies in one element that calls itself the body of an article
     holds = np.zeros(nodes)
     for node in range(nodes - 1, 0, -1):
-        own_text = text[last[node] + 1] - text[node] if bits[node] & STRONG else 0.0
+        own_text = (
+            text[last[node] + 1] - text[node]
+            if bits[node] & STRONG and not bits[node] & BAD
+            else 0.0
+        )
         holds[parent[node]] = max(holds[parent[node]], holds[node], own_text)
     item = _teasers(parent, last, tag, first, owner, tokens, links)
     is_qa = (all_bits & QUESTION) != 0
@@ -234,6 +239,7 @@ def _select(  # type: ignore[no-untyped-def]
     in_article = np.zeros(nodes, np.bool_)
     in_table = np.zeros(nodes, np.bool_)
     strong_tokens = 0.0
+    strong_roots = 0
     for node in range(1, nodes):
         up = parent[node]
         own = bits[node]
@@ -290,7 +296,10 @@ def _select(  # type: ignore[no-untyped-def]
         strong[node] = strong[up] or (own & STRONG and context[node] > -0.8)
         if strong[node] and not strong[up]:
             strong_tokens += share
-    use_strong = strong_tokens > 0.2 and strong_tokens * whole > 50 and rung < 2 and not is_thread
+            strong_roots += share * whole > 15.0
+    is_sure = strong_tokens > 0.2 or is_article or strong_roots == 1
+    use_strong = is_sure and strong_tokens * whole > 50 and rung < 2 and not is_thread
+    outside = -1.2 if is_article or strong_roots == 1 else -0.6
     # ---- values of blocks, then up the tree
     gain = np.zeros(nodes)  # of being content rather than not, all below included
     block_value = np.zeros(count)
@@ -320,7 +329,7 @@ def _select(  # type: ignore[no-untyped-def]
         if is_thread and inherited[inner] & (POST | COMMENT) and -0.5 * n <= own < 0:
             own *= 0.4
         if use_strong:
-            here += 0.2 if strong[inner] else -0.6
+            here += 0.2 if strong[inner] else outside
         elif first[k] < heading and not is_thread:
             here -= 0.3
         value = own + max(-3.0, min(0.6, here)) * n

@@ -36,13 +36,16 @@ THREAD: Final = 4194304
 
 WORDS: Final = {
     NAV: "-nav navigation navbar breadcrumb crumb -menu- menubar pagination -pager- paging footer"
-    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright copy-right"
+    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright"
+    " copy-right"
     " -login- -signin- -signup- -register- -search- searchbox searchform"
-    " -modal- -popup- -layer- -tooltip -overlay- -dialog- -toc- tableofcontents -lang- langswitch -friendlink"
+    " -modal- -popup- -layer- -tooltip -overlay- -dialog- -toc- tableofcontents -lang-"
+    " langswitch -friendlink"
     " -breadcrumbs- -site-header site-header -page-header globalheader -header-nav -topnav-"
     " -jumplink -pagenav- -prevnext -prev-next previous-post next-post -post-nav postnav"
     " -linksite -dropdown- -mw-jump -edit-section editsection -report- -noprint-",
-    SIDE: "sidebar -side- -aside- -rail- -right-col rightcol right-bar rightbar -leftcol -left-col -right-side"
+    SIDE: "sidebar -side- -aside- -rail- -right-col rightcol right-bar rightbar -leftcol -left-col"
+    " -right-side"
     " -leftside -rightside -widget- -secondary- -slider- -carousel-",
     RELATED: "related recommend recirc -suggest -popular -trending -hot-news hotnews -hot-list"
     " -rank- ranking toplist -latest- -read-more -readmore -see-also -more-from -also-like"
@@ -77,12 +80,13 @@ WORDS: Final = {
     CONSENT: "-cookie -consent gdpr onetrust -ot-pc -cmp- -truste -didomi -qc-cmp -fc-consent"
     " -usercentrics -cookies- -privacy-banner -cc-banner cookie-law",
     NOTICE: "-alert- -alerts- -notices- -announcement- -warning-bar -callout- -promo-bar"
-    " -template-notice -no-reply -reply-form -replyform -quick-reply -new-message -post-form -comment-form"
+    " -template-notice -no-reply -reply-form -replyform -quick-reply -new-message -post-form"
+    " -comment-form"
     " commentform -message-box- -disclaimer -statement- disclaimer- -mianze -xieyi"
     " -posting-rules -paywall -regwall -support-us -upsell",
     THREAD: "bbpress -discourse- discourse-root kunena asgaros wpforo -dwqa -sabai- vb-page"
     " -pg-viewthread -phpbb -flarum -nodebb ipslayout discussion-forum-posting qapage"
-    " -topic-detail -thread-view -viewthread -single-topic -question-page -js-topic",
+    " -topic-detail -thread-view -viewthread -question-page",
     CAPTION: "-caption -credit -image-meta imagemeta wpcaption -photo-credit",
     QUESTION: "-question- -answer- -answers- -qapage",
     POST: "-post- -posts- -thread- -message- -messages- -answer -question- -topic- -postbody"
