@@ -102,6 +102,26 @@ def describe_tokenizer(folder: str | Path, eos: str | None, bos: bool) -> Tokeni
     )
 
 
+def load_decoder(folder: str | Path) -> Callable[[list[int]], str]:
+    """Ids to text for the tokenizer in `folder`; control tokens are shown as they are called."""
+    folder = Path(folder)
+    if (folder / "tokenizer.model").is_file():
+        model = _sentencepiece(folder)
+
+        def decode(ids: list[int]) -> str:
+            ends = {k: model.id_to_piece(k) for k in set(ids) if model.is_control(k)}
+            body = [k for k in ids if k not in ends]
+            first = ends.get(ids[0], "") if ids else ""
+            last = ends.get(ids[-1], "") if len(ids) > 1 else ""
+            return f"{first}{model.decode(body)}{last}"
+
+        return decode
+    import tokenizers
+
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=False)
+
+
 def flatten(rows: Sequence[Sequence[int]]) -> tuple[Ids, Lengths]:
     """Lists of ids → all of them end to end, and the length of each."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
