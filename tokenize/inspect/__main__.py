@@ -115,9 +115,8 @@ def _show_folder(folder: Path, options: argparse.Namespace) -> None:
         f"{folder}: {manifest.dtype}, tokenizer {info.fingerprint[:12]} with "
         f"{info.vocabulary_size:,} entries, end of text {info.eos_id}"
     )
-    print(
-        f"{'bucket':40} {'split':8} {'shards':>6} {'documents':>11} {'tokens':>15} {'a document':>10}"
-    )
+    heads = f"{'shards':>6} {'documents':>11} {'tokens':>15} {'a document':>10}"
+    print(f"{'bucket':40} {'split':8} {heads}")
     for split in ("train", "heldout"):
         for bucket, shards in manifest.buckets(split).items():
             documents = sum(shard.documents for shard in shards)
