@@ -17,6 +17,7 @@ from corpus.signals.lexicons import SLOTS
 WINDOW = 16384
 TABLE = 2 * WINDOW
 LONGEST_GRAM = 10
+FIRST = np.uint64(0xFFFFFFFF)
 
 # Counters 0..CLASSES-1 are characters by class. All others:
 _NAMES = [
@@ -219,72 +220,95 @@ def entropy_table() -> np.ndarray:
 
 
 @kernel
-def _repetition(tokens, prefix, size, hashes, depth, keys, first, count, stamp, nlogn, row):
+def _repetition(tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn, row):
     """Add one window's repetition to the document's counters; returns the last stamp used.
 
-    tokens uint64 [size]; prefix int64 [size + 1]: characters before each token. An n-gram can
-    only repeat where its first n-1 tokens do, so each length looks only where the one before it
-    found something (`depth`): in ordinary text the ten lengths cost about four.
-    A table entry is a 32-bit tag over a 32-bit stamp: a new stamp empties the table.
+    tokens uint64 [size]; prefix uint32 [size + 1]: characters before each token. `earlier[i]` is
+    the first place of the n-gram at i, or FIRST if that is i. An n-gram is told by the first place
+    of its first n-1 tokens and its last token, so a place is looked at only while its n-gram
+    repeats, and the table is asked only where it goes on otherwise than its first place does.
+    entries uint64 [2 * TABLE]: for each slot a 32-bit tag over a 32-bit stamp (a new stamp
+    empties the table), then the first place of the n-gram. Indices are unsigned: numba would
+    otherwise ask at every access whether they count from the end.
     """
-    mask = 64
-    while mask < 2 * size:
-        mask *= 2
-    mask -= 1
-    for i in range(size):
+    slots = 64
+    while slots < 2 * size:
+        slots *= 2
+    mask = np.uint64(slots - 1)
+    low_half = np.uint64(0xFFFFFFFF)
+    one = np.uint64(1)
+    two = np.uint64(2)
+    places = np.uint64(size)
+    for i in range(np.uint64(size)):
         depth[i] = 0
-        hashes[i] = _FNV_BASIS
-    for n in range(1, LONGEST_GRAM + 1):
+        active[i] = i
+        earlier[i] = 0
+    for level in range(1, LONGEST_GRAM + 1):
+        n = np.uint64(level)
+        before_n = np.uint64(level - 1)
         stamp += 1
         low = np.uint64(stamp)
-        top = 0
-        covered = 0
-        cover_end = 0
-        distinct = 0
+        end = np.uint64(size + 1)
+        looking = places
+        places = np.uint64(0)
+        for k in range(looking):  # without a branch: which places stay is hard to foresee
+            i = np.uint64(active[k])
+            active[places] = i
+            places += np.uint64((depth[i] >= level - 1) & (i + n < end))
+        top = np.uint64(0)
+        covered = np.uint64(0)
+        cover_end = np.uint64(0)
+        found = 0
         surprise = 0.0
-        found = False
-        for i in range(size - n + 1):
-            if depth[i] < n - 1:
+        for k in range(places):
+            i = np.uint64(active[k])
+            before = np.uint64(earlier[i])
+            if before == FIRST:  # the first n-1 tokens stand here first, so all n do
+                times[i] = 1
                 continue
-            h = (hashes[i] ^ tokens[i + n - 1]) * _MIX
-            h ^= h >> np.uint64(29)
-            hashes[i] = h
-            key = (h & _HIGH) | low
-            where = np.int64(h & np.uint64(mask))
-            while True:
-                entry = keys[where]
-                if entry == key:
-                    times = count[where] + 1
-                    count[where] = times
-                    depth[i] = n
-                    depth[first[where]] = n
-                    found = True
-                    if n == 1:
-                        surprise += nlogn[times] - nlogn[times - 1]
-                    elif n <= 4:
-                        weight = times * (prefix[i + n] - prefix[i])
-                        if weight > top:
-                            top = weight
-                    else:
-                        start = max(i, cover_end)
-                        cover_end = i + n
-                        covered += prefix[cover_end] - prefix[start]
-                    break
-                if (entry & np.uint64(0xFFFFFFFF)) != low:
-                    keys[where] = key
-                    first[where] = i
-                    count[where] = 1
-                    distinct += 1
-                    break
-                where = (where + 1) & mask
-        if n == 1:
-            row[DISTINCT_TOKENS] += distinct
+            token = tokens[i + before_n]
+            if level == 1 or tokens[before + before_n] != token:
+                h = (token ^ before) * _MIX
+                h ^= h >> np.uint64(29)
+                h *= _MIX
+                key = (h & _HIGH) | low
+                where = ((h >> np.uint64(7)) & mask) * two
+                before = FIRST
+                while True:
+                    entry = entries[where]
+                    if entry == key:
+                        before = entries[where + one]
+                        break
+                    if (entry & low_half) != low:
+                        entries[where] = key
+                        entries[where + one] = i
+                        break
+                    where = (where + two) & (mask * two)
+                earlier[i] = before
+                if before == FIRST:
+                    times[i] = 1
+                    continue
+            count = np.uint64(times[before]) + one
+            times[before] = count
+            depth[i] = level
+            depth[before] = level
+            found += 1
+            if level == 1:
+                surprise += nlogn[count] - nlogn[count - one]
+            elif level <= 4:
+                top = max(top, count * np.uint64(prefix[i + n] - prefix[i]))
+            else:
+                start = max(i, cover_end)
+                cover_end = i + n
+                covered += np.uint64(prefix[cover_end] - prefix[start])
+        if level == 1:
+            row[DISTINCT_TOKENS] += size - found
             row[ENTROPY] += nlogn[size] - surprise
-        elif n <= 4:
-            row[TOP_2 + n - 2] += top
-        elif n >= 5:
-            row[DUP_5 + n - 5] += covered
-        if not found:
+        elif level <= 4:
+            row[TOP_2 + level - 2] += top
+        else:
+            row[DUP_5 + level - 5] += covered
+        if not found:  # nothing repeats, so nothing longer does
             break
     return stamp
 
@@ -307,21 +331,39 @@ def _seen(keys, mask, value, stamp, fill):
 
 
 @kernel
+def _count_terms(data, start, end, term, following, term_starts, term_data, list_of, row):
+    """Count the terms of one slot that stand in `data` at `start`."""
+    while term >= 0:
+        a = term_starts[term]
+        b = term_starts[term + 1]
+        if start + b - a <= end:
+            same = True
+            for k in range(b - a):
+                if data[start + k] != term_data[a + k]:
+                    same = False
+                    break
+            if same:
+                row[LEXICON + list_of[term]] += 1
+        term = following[term]
+
+
+@kernel
 def measure(
     data, offsets, table, stop_words, nlogn, slots, following, term_starts, term_data, list_of, out
 ):
     """Fill `out`, float64 [documents, counters], from uint8 `data` and int `offsets`."""
     tokens = np.empty(WINDOW, np.uint64)
-    prefix = np.zeros(WINDOW + 1, np.int64)
-    hashes = np.empty(WINDOW, np.uint64)
+    prefix = np.zeros(WINDOW + 1, np.uint32)
+    earlier = np.empty(WINDOW, np.uint32)
+    times = np.empty(WINDOW, np.uint32)
     depth = np.empty(WINDOW, np.int8)
-    keys = np.zeros(TABLE, np.uint64)
-    first = np.zeros(TABLE, np.int32)
-    count = np.zeros(TABLE, np.int32)
+    active = np.empty(WINDOW + 1, np.uint32)
+    entries = np.zeros(2 * TABLE, np.uint64)
     stamp = 0
     line_keys = np.zeros(1024, np.uint64)
     line_fill = np.zeros(1, np.int64)
     line_stamp = 0
+    tally = np.zeros(c.CLASSES, np.int64)
     for document in range(len(offsets) - 1):
         begin = offsets[document]
         end = offsets[document + 1]
@@ -368,6 +410,92 @@ def measure(
         while position <= end:
             # The end of the document closes word, line and paragraph like a line break.
             last = position == end
+            # The two commonest cases, small letters within a word and Han characters within a
+            # line, take a short way; what it leaves out cannot happen there.
+            if not last and line_length:
+                byte = np.int64(data[position])
+                if word_length and 97 <= byte <= 122:
+                    begun = position
+                    while position < end:
+                        byte = np.int64(data[position])
+                        if byte < 97 or byte > 122:
+                            break
+                        word_hash_ = (word_hash_ ^ np.uint64(byte)) * _FNV_PRIME
+                        if byte == before:
+                            run += 1
+                            if run >= LONG_RUN:
+                                row[RUN_CHARACTERS] += LONG_RUN if run == LONG_RUN else 1
+                            if run > row[LONGEST_RUN]:
+                                row[LONGEST_RUN] = run
+                        else:
+                            run = 1
+                        previous = before
+                        before = byte
+                        position += 1
+                    width = position - begun
+                    tally[c.LOWER] += width
+                    word_length += width
+                    word_letters += width
+                    line_length += width
+                    line_letters += width
+                    unpunctuated += width
+                    if url:
+                        url += width
+                    line_ended = False
+                    line_ellipsis = False
+                    continue
+                if (
+                    0xE4 <= byte <= 0xE9
+                    and word_length == 0
+                    and url == 0
+                    and size < WINDOW - 1
+                    and position + 3 <= end
+                ):
+                    point = (
+                        ((byte & 0x0F) << 12)
+                        | ((np.int64(data[position + 1]) & 0x3F) << 6)
+                        | (np.int64(data[position + 2]) & 0x3F)
+                    )
+                    entry = np.int64(table[point])
+                    kind = entry & c.CLASS_MASK
+                    if c.HAN <= kind <= c.HAN_RARE:
+                        tally[kind] += 1
+                        tokens[size] = np.uint64(point) * _MIX
+                        prefix[size + 1] = prefix[size] + 1
+                        size += 1
+                        if entry & (c.FUNCTION | c.MOJIBAKE):
+                            if entry & c.FUNCTION:
+                                row[FUNCTION_HAN] += 1
+                            if entry & c.MOJIBAKE:
+                                row[MOJIBAKE] += 1
+                        if before >= 0x4E00:
+                            if before <= 0x9FFF:
+                                term = slots[((before * 0x9E3B) ^ (point * 0x85EB)) & (SLOTS - 1)]
+                                if term >= 0:
+                                    _count_terms(
+                                        data, position - 3, end, term, following, term_starts,
+                                        term_data, list_of, row,
+                                    )  # fmt: skip
+                        elif before == 32 and 0x4E00 <= previous <= 0x9FFF:
+                            row[SPACED_HAN] += 1
+                        if point == before:
+                            run += 1
+                            if run >= LONG_RUN:
+                                row[RUN_CHARACTERS] += LONG_RUN if run == LONG_RUN else 1
+                            if run > row[LONGEST_RUN]:
+                                row[LONGEST_RUN] = run
+                        else:
+                            run = 1
+                        unpunctuated += 1
+                        line_length += 1
+                        line_letters += 1
+                        line_hash = (line_hash ^ np.uint64(point)) * _FNV_PRIME
+                        line_ended = False
+                        line_ellipsis = False
+                        previous = before
+                        before = point
+                        position += 3
+                        continue
             width = 1
             if last:
                 point = 10
@@ -413,8 +541,7 @@ def measure(
                 entry = c.PRIVATE
             kind = entry & c.CLASS_MASK
             if not last:
-                row[kind] += 1
-                row[CHARACTERS] += 1
+                tally[kind] += 1
 
             # Words and tokens. A word is a run of letters and digits, a number one of digits.
             letter = kind == c.LOWER or kind == c.UPPER or kind == c.OTHER
@@ -443,6 +570,7 @@ def measure(
                     if digits_in_number >= LONG_NUMBER:
                         row[LONG_NUMBERS] += 1
                 tokens[size] = word_hash_
+                line_hash = (line_hash ^ word_hash_) * _FNV_PRIME
                 prefix[size + 1] = prefix[size] + word_length
                 size += 1
                 word_hash_ = _FNV_BASIS
@@ -451,8 +579,9 @@ def measure(
                 digits_in_number = 0
             if size == WINDOW:
                 stamp = _repetition(
-                    tokens, prefix, size, hashes, depth, keys, first, count, stamp, nlogn, row
-                )
+                    tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn,
+                    row,
+                )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]
                 size = 0
@@ -468,23 +597,16 @@ def measure(
                     row[SPACED_HAN] += 1
                 if 0x4E00 <= before <= 0x9FFF:
                     term = slots[((before * 0x9E3B) ^ (point * 0x85EB)) & (SLOTS - 1)]
-                    while term >= 0:
-                        a = term_starts[term]
-                        b = term_starts[term + 1]
-                        start = position - 3
-                        if start + b - a <= end:
-                            same = True
-                            for k in range(b - a):
-                                if data[start + k] != term_data[a + k]:
-                                    same = False
-                                    break
-                            if same:
-                                row[LEXICON + list_of[term]] += 1
-                        term = following[term]
+                    if term >= 0:
+                        _count_terms(
+                            data, position - 3, end, term, following, term_starts, term_data,
+                            list_of, row,
+                        )  # fmt: skip
             if size == WINDOW or (last and size):
                 stamp = _repetition(
-                    tokens, prefix, size, hashes, depth, keys, first, count, stamp, nlogn, row
-                )
+                    tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn,
+                    row,
+                )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]
                 size = 0
@@ -598,7 +720,8 @@ def measure(
                         ahead = position + width
                         line_bullet = width > 1 or (ahead < end and data[ahead] == 32)
                 line_length += 1
-                line_hash = (line_hash ^ np.uint64(point)) * _FNV_PRIME
+                if not letter and kind != c.DIGIT:  # words enter the hash when they end
+                    line_hash = (line_hash ^ np.uint64(point)) * _FNV_PRIME
                 if kind == c.DIGIT:
                     line_digits += 1
                 elif letter or (c.HAN <= kind <= c.KANA):
@@ -613,3 +736,7 @@ def measure(
             previous = before
             before = point
             position += width
+        for kind in range(c.CLASSES):
+            row[kind] = tally[kind]
+            row[CHARACTERS] += tally[kind]
+            tally[kind] = 0
