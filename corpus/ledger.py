@@ -269,7 +269,7 @@ def _column_lines(name: str, value: Any) -> Iterator[str]:
         yield f"  {name}:"
         for key, inner in value.items():
             yield f"    {key}: {_short(inner)}"
-    elif value is not None:
+    elif value is not None and value != []:  # an empty map comes as an empty list
         yield f"  {name}: {_short(value)}"
 
 

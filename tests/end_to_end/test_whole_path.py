@@ -4,9 +4,11 @@ import itertools
 import json
 from pathlib import Path
 
+import nbformat
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from nbclient import NotebookClient
 from pyspark.sql import SparkSession
 
 import corpus.ledger
@@ -186,3 +188,21 @@ def test_the_ledger_prints_the_funnel_and_samples(
     arguments = [str(run_dir), "--stage", "extract", "--rule", "needs_ocr", "--sample", "2"]
     assert corpus.ledger.main(arguments) == 0
     assert "needs_ocr" in capsys.readouterr().out
+
+
+def test_the_first_notebook_runs(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = tmp_path / "mixture.yaml"
+    schedule.write_text(SCHEDULE)
+    monkeypatch.setenv("LIANJIN_RUN", str(run_dir))
+    monkeypatch.setenv("LIANJIN_MIXTURE", str(schedule))
+    notebook = nbformat.read(ROOT / "notebooks/01-look-at-a-corpus.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT)}}).execute()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) == 4
