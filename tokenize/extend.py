@@ -3,52 +3,94 @@
     python -m tokenization.extend configs/vocabulary/characters.yaml
 
 Writes `tokenizer.model`, the exact Hugging Face tokenizer (`tokenizer.json`,
-`tokenizer_config.json`) and `report.json`. Not extending (`method: none`) is a choice with the
-same report: what growing would save must be held against the tokens it takes to learn the pieces.
+`tokenizer_config.json`), `report.json` and `report.html`. Not extending (`method: none`) is a
+choice with the same report: what growing saves must be held against what learning the pieces takes.
 """
 
 import argparse
-import json
 import logging
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pyspark.sql import DataFrame, SparkSession
+from tokenizers import Tokenizer
 
 from corpus.settings import Settings, UserError, command, load
 from tokenization.characters import count_characters, most_frequent
 from tokenization.convert import save_hugging_face
-from tokenization.evaluation import Evaluation, evaluate
+from tokenization.evaluation import Codec, evaluate
 from tokenization.manifest import tokenizer_fingerprint
-from tokenization.pieces import check_base, extend_model, processor, read_model
+from tokenization.pieces import (
+    check_base,
+    donor_pieces,
+    extend_model,
+    processor,
+    read_model,
+    without_padding,
+)
 from tokenization.sample import sample_documents
+from tokenization.vocabulary_report import VocabularyReport, write_report
+from tokenization.words import learn_words, stratified_texts
 
 log = logging.getLogger(__name__)
+
+DEFAULT_WORDS = 20_000
+HUGGING_FACE_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 class VocabularyConfig(Settings):
     """The recipe's section `vocabulary`."""
 
     base: str
-    """The tokenizer to start from: a sentencepiece `.model` file, or its folder."""
-    method: Literal["none", "characters"] = "characters"
-    """`none` keeps the base as it is; `characters` adds the corpus' frequent Han characters."""
+    """The tokenizer to start from: a sentencepiece `.model` file or its folder; with `method:
+    none` also a Hugging Face folder with `tokenizer.json` (Qwen, Llama 3)."""
+    method: Literal["none", "characters", "words", "donor"] = "characters"
+    """`none` keeps the base as it is; `characters` adds the corpus' frequent Han characters;
+    `words` adds words learnt from it as well; `donor` adds another model's Han pieces."""
     coverage: float = Field(0.9995, gt=0, le=1)
-    """`characters`: take the fewest that cover this share of the corpus' Han occurrences."""
+    """`characters` and `words`: take the fewest characters that cover this share of all Han
+    occurrences (for `words` in its sample)."""
     count: PositiveInt | None = None
-    """`characters`: take this many instead; those that the base has count too."""
+    """At most so many pieces, best first, those that the base has among them. For `characters`
+    it stands in place of coverage; for `words` it is 20,000 if not given."""
     punctuation: bool = False
     """Let new pieces hold CJK punctuation as well as Han characters."""
+    longest_word: int = Field(8, ge=2, le=16)
+    """`words`: characters of a piece at most."""
+    sample_characters: PositiveInt = 20_000_000
+    """`words`: size of the sample from which they are learnt."""
+    weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """`words`: the share of each bucket (`zh-general-law`) in that sample, as the mixture will
+    weigh it; by default what each holds of the corpus."""
+    donor: str | None = None
+    """`donor`: another model's `.model` file, or its folder."""
     pad_to_multiple_of: PositiveInt | None = None
     """Fill the vocabulary with unused pieces up to a multiple of this, for example 64."""
     sample_per_bucket: PositiveInt = 200
     """Documents of each bucket on which the report's numbers are measured."""
     seed: NonNegativeInt = 17
     """Of the made-up strings on which exactness is tested."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_method(self) -> "VocabularyConfig":
+        if (self.method == "donor") != (self.donor is not None):
+            raise ValueError("`donor` names a model for `method: donor`, and only for it")
+        if self.weights and self.method != "words":
+            raise ValueError("`weights` are for `method: words`")
+        if self.weights and not sum(self.weights.values()):
+            raise ValueError("the weights are all 0")
+        if self.pad_to_multiple_of and self.method == "none":
+            raise ValueError("`method: none` keeps the base as it is, so nothing can be padded")
+        return self
 
 
 class ExtendRun(VocabularyConfig):
@@ -66,19 +108,6 @@ class ExtendRun(VocabularyConfig):
         return self
 
 
-class VocabularyReport(Settings):
-    """What `report.json` holds."""
-
-    method: str
-    base_size: int
-    size: int
-    new_pieces: int
-    tokenizer_fingerprint: str
-    coverage: float | None
-    """Share of the corpus' Han occurrences that the chosen characters cover."""
-    evaluation: Evaluation
-
-
 def extend(
     spark: SparkSession, documents: DataFrame, config: VocabularyConfig, output_dir: str | Path
 ) -> VocabularyReport:
@@ -93,29 +122,55 @@ def extend(
             report is written first).
     """
     base_path = model_path(config.base)
+    folder = Path(output_dir)
+    if base_path.name.endswith(".json"):
+        report = _keep_hugging_face(documents, config, base_path, folder)
+    else:
+        report = _extend_sentencepiece(documents, config, base_path, folder)
+    write_report(folder, report)
+    failures = report.evaluation.failures()
+    if failures:
+        raise UserError(f"{folder}/report.json: the tokenizer is not exact: {'; '.join(failures)}")
+    log.info("vocabulary: %d entries, %d of them new", report.size, report.new_pieces)
+    return report
+
+
+def model_path(base: str) -> Path:
+    """The file that decides the ids of `base`, a file or the folder that holds it.
+
+    `tokenizer.model` is preferred to `tokenizer.json`, which only `method: none` can use.
+    """
+    path = Path(base)
+    candidates = [path / "tokenizer.model", path / "tokenizer.json"] if path.is_dir() else [path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise UserError(f"{base}: there is no tokenizer here (tokenizer.model or tokenizer.json)")
+
+
+def _extend_sentencepiece(
+    documents: DataFrame, config: VocabularyConfig, base_path: Path, folder: Path
+) -> VocabularyReport:
     base = read_model(base_path)
     check_base(base, base_path)
     wanted, coverage = _choose(documents, config)
     extended, added = extend_model(base, wanted, config.pad_to_multiple_of)
-
-    folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    unchanged = not added and len(extended.pieces) == len(base.pieces)
-    if unchanged:
+    if len(extended.pieces) == len(base.pieces):
         shutil.copyfile(base_path, folder / "tokenizer.model")
     else:
         (folder / "tokenizer.model").write_bytes(extended.SerializeToString(deterministic=True))
     hugging_face = save_hugging_face(extended, folder)
-
+    first = len(base.pieces)
     evaluation = evaluate(
         sample_documents(documents, config.sample_per_bucket),
-        processor(base),
-        processor(extended),
+        Codec.of_sentencepiece(processor(base)),
+        Codec.of_sentencepiece(processor(without_padding(extended))),
         hugging_face,
-        added,
+        {piece: first + number for number, piece in enumerate(added)},
         config.seed,
     )
-    report = VocabularyReport(
+    return VocabularyReport(
         method=config.method,
         base_size=len(base.pieces),
         size=len(extended.pieces),
@@ -124,33 +179,52 @@ def extend(
         coverage=coverage,
         evaluation=evaluation,
     )
-    _write_json(folder / "report.json", report.model_dump(mode="json"))
-    failures = evaluation.failures()
-    if failures:
-        raise UserError(f"{folder}/report.json: the tokenizer is not exact: {'; '.join(failures)}")
-    log.info("vocabulary: %d pieces, %d of them new", report.size, report.new_pieces)
-    return report
 
 
-def model_path(base: str) -> Path:
-    """The `.model` file that `base` names, itself or as the folder that holds it."""
-    path = Path(base)
-    if path.is_dir():
-        path = path / "tokenizer.model"
-    if not path.is_file():
-        raise UserError(f"{base}: there is no sentencepiece model here")
-    return path
+def _keep_hugging_face(
+    documents: DataFrame, config: VocabularyConfig, base_path: Path, folder: Path
+) -> VocabularyReport:
+    """Copy a tokenizer that is not sentencepiece's, and report on it all the same."""
+    if config.method != "none":
+        raise UserError(
+            f"{base_path}: only sentencepiece's models can be extended; take `method: none`"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(base_path))
+    except Exception as error:  # the library raises no class of its own
+        raise UserError(f"{base_path}: not a Hugging Face tokenizer: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in HUGGING_FACE_FILES:
+        if (base_path.parent / name).is_file():
+            shutil.copyfile(base_path.parent / name, folder / name)
+    codec = Codec.of_hugging_face(tokenizer)
+    sample = sample_documents(documents, config.sample_per_bucket)
+    size = max(tokenizer.get_vocab().values()) + 1
+    return VocabularyReport(
+        method=config.method,
+        base_size=size,
+        size=size,
+        new_pieces=0,
+        tokenizer_fingerprint=tokenizer_fingerprint(folder),
+        coverage=None,
+        evaluation=evaluate(sample, codec, codec, tokenizer, {}, config.seed),
+    )
 
 
 def _choose(documents: DataFrame, config: VocabularyConfig) -> tuple[Sequence[str], float | None]:
-    if config.method == "none":
-        return [], None
-    counts = count_characters(documents)
-    return most_frequent(counts, config.coverage, config.count, config.punctuation)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """The pieces to add, best first, and the share of Han occurrences that they cover if known."""
+    if config.method == "characters":
+        counts = count_characters(documents)
+        return most_frequent(counts, config.coverage, config.count, config.punctuation)
+    if config.method == "words":
+        texts = stratified_texts(documents, config.sample_characters, config.weights)
+        size = config.count or DEFAULT_WORDS
+        words = learn_words(texts, size, config.longest_word, config.coverage, config.punctuation)
+        return words, None
+    if config.method == "donor":
+        donor = read_model(model_path(str(config.donor)))
+        return donor_pieces(donor, config.punctuation)[: config.count], None
+    return [], None
 
 
 @command

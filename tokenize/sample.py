@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 TAG_COLUMNS = ("lang", "domain", "kind")
+
+
+def bucket_column() -> Column:
+    """`<lang>-<domain>-<kind>`, "unknown" standing for a tag that is missing."""
+    return F.concat_ws("-", *(F.coalesce(F.col(tag), F.lit("unknown")) for tag in TAG_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def sample_documents(
     rows = (
         documents.select(
             "doc_id",
-            F.concat_ws("-", *(F.coalesce(F.col(tag), F.lit("unknown")) for tag in TAG_COLUMNS)),
+            bucket_column(),
             F.substring(F.coalesce("text", F.lit("")), 1, characters),
         )
         .join(F.broadcast(chosen), "doc_id")

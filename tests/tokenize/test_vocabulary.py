@@ -7,13 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from pydantic import ValidationError
 from pyspark.sql import SparkSession
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from corpus.settings import UserError
+from tokenization.build_shards import ShardsConfig, build_shards
 from tokenization.characters import count_characters, most_frequent
 from tokenization.convert import hugging_face_tokenizer, merges_of
-from tokenization.evaluation import encode_all, fuzzed_strings, plain_lines
+from tokenization.encoder import load_decoder
+from tokenization.evaluation import (
+    Evaluation,
+    Parity,
+    encode_all,
+    fuzzed_strings,
+    learning_of,
+    plain_lines,
+)
 from tokenization.extend import VocabularyConfig, extend
+from tokenization.indexed import IndexedReader
 from tokenization.pieces import (
     Piece,
     check_base,
@@ -23,6 +35,8 @@ from tokenization.pieces import (
     processor,
     read_model,
 )
+from tokenization.vocabulary_report import VocabularyReport, render
+from tokenization.words import allowed_runs, learn_words, stratified_texts
 
 BASE = Path(__file__).parents[2] / "samples" / "tokenizer" / "mistral-v1-32000.model"
 
@@ -93,11 +107,14 @@ def test_most_frequent_characters() -> None:
     assert most_frequent({"律": 1, "法": 1}, 0.5, None, False) == (["律"], 0.5)
 
 
+TEXTS = ["龘靐龘。The weather is fine.\n第1条 法律", "The weather in 2024\nwas 3.14 % hot"]
+
+
 @pytest.fixture(scope="module")
 def documents(spark: SparkSession):  # type: ignore[no-untyped-def]
     rows = [
-        ("1", "龘靐龘。The weather is fine.\n第1条 法律", "zh", "general", "law"),
-        ("2", "The weather in 2024\nwas 3.14 % hot", "en", "general", "web"),
+        ("1", TEXTS[0], "zh", "general", "law"),
+        ("2", TEXTS[1], "en", "general", "web"),
         ("3", None, "zh", "general", "law"),
     ]
     return spark.createDataFrame(
@@ -142,6 +159,118 @@ def test_none_keeps_the_base_byte_for_byte(spark: SparkSession, documents, tmp_p
     assert (tmp_path / "tokenizer.model").read_bytes() == BASE.read_bytes()
     assert report.new_pieces == 0
     assert report.evaluation.buckets["zh-general-law"].tokens_per_character_before > 0
+
+
+def test_words_and_donor(spark: SparkSession, documents, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    texts = ["龘靐龘靐。龘靐12龘靐a的", "鑫"] * 3
+    assert list(allowed_runs(texts[:1], False)) == ["龘靐龘靐", "龘靐", "龘靐"]
+    words = learn_words(texts, 20, 4, 1.0, False)
+    assert words[:2] == ["龘靐", "龘靐龘靐"]
+    assert set(words[-2:]) == {"龘", "靐"}
+    assert learn_words(["abc"], 20, 4, 1.0, False) == []
+
+    assert stratified_texts(documents, 1_000, {}) == [TEXTS[0], TEXTS[1]]
+    assert stratified_texts(documents, 1_000, {"zh-general-law": 1.0}) == [TEXTS[0]]
+    with pytest.raises(UserError, match="there is no bucket zh-x; there are en-general-web"):
+        stratified_texts(documents, 1_000, {"zh-x": 1.0})
+
+    config = VocabularyConfig(base=str(BASE), method="words", count=5, coverage=1.0)
+    report = extend(spark, documents, config, tmp_path / "words")
+    assert {"龘", "靐"} <= set(report.evaluation.new_pieces_used)
+    assert any(len(piece) > 1 for piece in report.evaluation.new_pieces_used)
+
+    donor = VocabularyConfig(base=str(BASE), method="donor", donor=str(tmp_path / "words"))
+    given = extend(spark, documents, donor, tmp_path / "donor")
+    assert set(given.evaluation.new_pieces_used) == set(report.evaluation.new_pieces_used)
+    page = (tmp_path / "donor" / "report.html").read_text()
+    assert "龘靐" in page
+    assert "<h1>Vocabulary: donor</h1>" in page
+
+
+def test_a_tokenizer_of_another_kind_is_kept_and_makes_shards(
+    spark: SparkSession,
+    documents,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    """Byte-level BPE, as Qwen and Llama 3 have: no sentencepiece, special strings stay text."""
+    base = tmp_path / "base"
+    base.mkdir()
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.save(str(base / "tokenizer.json"))
+    (base / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|endoftext|>"}}')
+    with pytest.raises(UserError, match="only sentencepiece's models can be extended"):
+        extend(spark, documents, VocabularyConfig(base=str(base)), tmp_path / "x")
+    kept = tmp_path / "kept"
+    report = extend(spark, documents, VocabularyConfig(base=str(base), method="none"), kept)
+    assert report.evaluation.round_trip.share == 1.0
+    assert (kept / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+
+    manifest = build_shards(
+        spark,
+        spark.createDataFrame(
+            [("1", "a <|endoftext|> 法", "zh", "general", "law")], documents.schema
+        ),
+        ShardsConfig(heldout_share=0.0),
+        kept,
+        tmp_path / "shards",
+    )
+    ids = IndexedReader(tmp_path / "shards" / manifest.shards[0].path).document(0).tolist()
+    assert ids.count(0) == 1
+    assert ids[-1] == 0
+    assert load_decoder(kept)(ids) == "a <|endoftext|> 法<|endoftext|>"
+
+
+def test_impossible_configurations() -> None:
+    for wrong in (
+        {"method": "donor"},
+        {"donor": "x"},
+        {"weights": {"a": 1.0}},
+        {"method": "words", "weights": {"a": 0.0}},
+        {"method": "none", "pad_to_multiple_of": 64},
+    ):
+        with pytest.raises(ValidationError):
+            VocabularyConfig.model_validate({"base": "x", **wrong})
+
+
+def test_the_report_escapes_what_it_shows() -> None:
+    parity = Parity(compared=2, equal=1, share=0.5, first_difference="<script>")
+    evaluation = Evaluation(
+        buckets={},
+        english_lines_unchanged=parity,
+        hugging_face_parity=parity,
+        hugging_face_fuzz_parity=parity,
+        round_trip=parity,
+        new_pieces_used={"<b>": 1},
+        learning=learning_of(100, 80, [50, 0]),
+    )
+    assert evaluation.learning.tokens_saved == 0.2
+    assert evaluation.learning.tokens_until_half_are_learnt == 1_000 * 80 / 50
+    assert evaluation.learning.tokens_to_break_even == 1_600 / 0.2
+    assert evaluation.learning.tokens_until_95_percent_are_learnt is None
+    assert len(evaluation.failures()) == 3
+    page = render(
+        VocabularyReport(
+            method="x",
+            base_size=1,
+            size=2,
+            new_pieces=1,
+            tokenizer_fingerprint="0",
+            coverage=None,
+            evaluation=evaluation,
+        )
+    )
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
 
 
 def test_a_base_that_cannot_be_extended_is_refused(tmp_path: Path) -> None:
