@@ -61,6 +61,15 @@ def threshold_for(probabilities: Floats, truth: Bools, precision: float, least: 
     return max(LEAST, float(ranked[places[-1]])) if len(places) else NEVER
 
 
+def threshold_for_false_alarms(probabilities: Floats, rate: float) -> float:
+    """The threshold that at most `rate` of the harmless texts' `probabilities` reach."""
+    allowed = int(rate * len(probabilities))
+    ranked = np.sort(probabilities)[::-1]
+    if allowed >= len(ranked):
+        return 0.0
+    return float(np.nextafter(ranked[allowed], 2.0))
+
+
 def average_precision(probabilities: Floats, truth: Bools) -> float:
     """The area under the precision-recall curve, as a sum over the texts that are true."""
     if not truth.any():

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 
+from classifiers.classify import model_path
 from classifiers.lexicon import load_matcher
 from classifiers.model import MODEL_FILES, Model, load
 from classifiers.train import Training, ensure_model, model_folder
@@ -26,7 +27,7 @@ class HarmConfig(Settings):
     """Settings of the stage; exactly one of `model` and `train` must be given."""
 
     model: str | None = None
-    """Folder of a model that `python -m classifiers.train` wrote."""
+    """Folder of a model that `python -m classifiers.train` wrote, or `harm`, the shipped one."""
     train: str | None = None
     """A training configuration; its model is trained into the run's folder when first needed."""
     threshold: float | None = Field(None, ge=0, le=1)
@@ -55,7 +56,7 @@ class Harm(BatchStage):
         self.config: HarmConfig = config
         self._models = Path(context.run_dir) / "models"
         if config.train is None:
-            self._folder = str(config.model)
+            self._folder = model_path(str(config.model))
             load(self._folder)  # a missing or broken model is told now, not in a worker
         else:
             self._folder = str(model_folder(config.train, self._models))

@@ -33,7 +33,7 @@ from classifiers.tokens import token_text
 from corpus.settings import Settings, UserError
 
 FORMAT = 1
-SEGMENTATION = "characters 1"  # the version of `classifiers.tokens`: change it with the tokens
+SEGMENTATION = "characters 2"  # the version of `classifiers.tokens`: change it with the tokens
 PREFIX = "__label__"
 MODEL_FILES = ("card.json", "rows.npy", "slots.npy", "lexicon.tsv")
 

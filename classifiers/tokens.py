@@ -2,8 +2,8 @@
 
 A token is one Han character, one punctuation mark or symbol, a run of letters, or a run of digits
 (of which only the length is kept, up to four). Characters are folded first (`classifiers.fold`),
-and up to three spaces, symbols or invisible characters between two Han characters are dropped, so
-that 赌-博, 賭 博 and 赌★博 read like 赌博.
+of a row of the same sign two are kept, and up to three spaces, symbols or invisible characters
+between two Han characters are dropped, so that 赌-博, 賭 博 and 赌★博 read like 赌博.
 
 The kernel yields each token's hash as fastText computes it, so that a model that fastText trained
 on `token_text` can be applied to the hashes alone (`classifiers.scoring`).
@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from classifiers.fold import BLANK, DIGIT, HAN, LETTER, NOISE, PLANE, SKIPPED, folded, kinds
+from classifiers.fold import BLANK, DIGIT, HAN, LETTER, NOISE, PLANE, SINGLE, SKIPPED, folded, kinds
 
 MAX_NOISE = 3  # characters between two Han characters that are taken for evasion
 MAX_RUN = 24  # characters of a run of letters that make one token
@@ -147,6 +147,13 @@ def cut(
         else:
             stop = place + 1
             digest = _hash_code(FNV_OFFSET, code)
+        if (
+            this in (NOISE, SINGLE)
+            and count > 1
+            and hashes[count - 1] == hashes[count - 2] == digest
+        ):
+            place = stop  # rulers and rows of signs: two say as much as fifty
+            continue
         after_han = this == HAN
         hashes[count] = digest
         starts[count] = place

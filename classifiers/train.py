@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,15 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
 from classifiers import labels as labelled
-from classifiers.calibration import average_precision, f1_scores, platt, threshold_for
+from classifiers.background import read_background, read_pieces
+from classifiers.calibration import (
+    NEVER,
+    average_precision,
+    f1_scores,
+    platt,
+    threshold_for,
+    threshold_for_false_alarms,
+)
 from classifiers.labels import Example
 from classifiers.lexicon import read_lexicon, write_lexicons
 from classifiers.model import FastText, Model, load, save, train_table
@@ -45,6 +54,17 @@ class Lexicon(Settings):
     """The label that each of its words gets."""
 
 
+class Documents(Settings):
+    """Documents that all have one label, by where they come from."""
+
+    path: str
+    """JSON lines (.gz or not) with a `text`."""
+    label: str
+    """Their label; several are joined by |."""
+    most: int = Field(1000, ge=1)
+    """Documents taken of the file; pieces of them become texts."""
+
+
 class Search(Settings):
     """Values to try on the dev split; every combination is trained once. What they mean and their
     defaults stand in `classifiers.model.FastText`."""
@@ -64,13 +84,17 @@ class Training(Settings):
 
     name: str
     """What the model is called in its card."""
-    train: tuple[str, ...] = Field(min_length=1)
+    train: tuple[str, ...] = ()
     """Label files: CSV with the columns text, label (several joined by |), lang, source."""
     dev: tuple[str, ...] = ()
     """Label files for the search, the calibration and the thresholds; if none, a share of
     `train` is taken, near-duplicates together."""
     test: tuple[str, ...] = ()
     """Label files for the figures of the card; treated like `dev` if none."""
+    documents: tuple[Documents, ...] = ()
+    """Files of documents with one label each; a quarter of them goes to dev and test."""
+    relabel: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    """Labels of the label files -> the labels they become here."""
     negative: str = "normal"
     """The label that means that nothing was found."""
     lexicons: tuple[Lexicon, ...] = ()
@@ -86,6 +110,13 @@ class Training(Settings):
     """Long documents are scored by windows of about so many tokens (characters, words)."""
     precision: float = Field(0.9, gt=0, lt=1)
     """Each label's threshold is the lowest with at least this precision on the dev split."""
+    background: tuple[str, ...] = ()
+    """JSON-lines files (.gz or not) of ordinary documents with a `text`: pieces of them join the
+    negatives, a quarter of the documents is kept for the thresholds."""
+    background_documents: int = Field(1000, ge=1)
+    """Documents taken of each background file."""
+    background_alarms: float = Field(0.002, ge=0, lt=1)
+    """Share of the kept background documents that the thresholds may flag, all labels together."""
     dev_share: float = Field(0.1, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
     seed: int = 17
@@ -94,6 +125,8 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _check_labels(self) -> "Training":
+        if not self.train and not self.documents:
+            raise ValueError("there must be something to train on: `train` or `documents`")
         for lexicon in self.lexicons:
             if lexicon.label == self.negative:
                 raise ValueError(f"lexicons: {lexicon.path} cannot have the negative label")
@@ -101,7 +134,9 @@ class Training(Settings):
 
     def inputs(self) -> list[str]:
         """The files that decide what the model becomes."""
-        return [*self.train, *self.dev, *self.test, *(entry.path for entry in self.lexicons)]
+        lists = [entry.path for entry in self.lexicons]
+        documents = [entry.path for entry in self.documents]
+        return [*self.train, *self.dev, *self.test, *lists, *documents, *self.background]
 
 
 def train(config: Training, folder: Path) -> Model:
@@ -112,6 +147,9 @@ def train(config: Training, folder: Path) -> Model:
     """
     started = time.monotonic()
     train_set, dev_set, test_set, leaks = _splits(config)
+    pieces, ordinary = read_background(config.background, config.background_documents)
+    negative = frozenset([config.negative])
+    train_set += [Example(piece, negative, "", "background") for piece in pieces]
     names = list(labelled.count_labels(train_set))
     _check(config, names, train_set, dev_set, test_set)
     texts = [example.text for example in train_set]
@@ -145,13 +183,7 @@ def train(config: Training, folder: Path) -> Model:
         tuple(names), config.negative, table, config.window, slopes, intercepts,
         np.ones(len(names)), {},
     )  # fmt: skip
-    probabilities = model.probabilities(logits)
-    thresholds = np.array(
-        [
-            threshold_for(probabilities[:, k], truth[:, k], config.precision)
-            for k in range(len(names))
-        ]
-    )
+    thresholds = _thresholds(config, model, model.probabilities(logits), truth, ordinary)
     card = {
         "name": config.name,
         "trained_on": {
@@ -161,6 +193,7 @@ def train(config: Training, folder: Path) -> Model:
                 "dev": labelled.count_labels(dev_set),
                 "test": labelled.count_labels(test_set),
             },
+            "background": {"pieces": len(pieces), "held_out_documents": len(ordinary)},
             "near_duplicates_of_held_out_texts_left_out": leaks,
             "sources": sorted({example.source for example in train_set}),
         },
@@ -208,20 +241,31 @@ def model_folder(config_path: str, folder: Path) -> Path:
 
 
 def _splits(config: Training) -> tuple[list[Example], list[Example], list[Example], int]:
-    rows = labelled.read_labels(config.train)
+    rows, dev, test = (
+        [
+            replace(row, labels=frozenset(config.relabel.get(name, name) for name in row.labels))
+            for row in labelled.read_labels(paths)
+        ]
+        for paths in (config.train, config.dev, config.test)
+    )
     weak = [
         Example(word, frozenset([lexicon.label]), "", f"lexicon:{Path(lexicon.path).name}")
         for lexicon in config.lexicons
         for word in read_lexicon(lexicon.path)
     ]
-    dev, test = labelled.read_labels(config.dev), labelled.read_labels(config.test)
     shares = (0.0 if dev else config.dev_share, 0.0 if test else config.test_share)
-    if any(shares):
+    if rows and any(shares):
         rows, more_dev, more_test = labelled.split(rows, *shares, config.seed)
         dev, test = [*dev, *more_dev], [*test, *more_test]
     if weak:
         parts = labelled.split(weak, 0.1, 0.1, config.seed)
         rows, dev, test = [*rows, *parts[0]], [*dev, *parts[1]], [*test, *parts[2]]
+    for entry in config.documents:
+        tags, source = frozenset(entry.label.split("|")), Path(entry.path).name.split(".")[0]
+        for side, pieces in zip(
+            (rows, dev, test), read_pieces(entry.path, entry.most), strict=True
+        ):
+            side += [Example(piece, tags, "", source) for piece in pieces]
     rows, leaks = labelled.without_leaks(rows, [*dev, *test])
     return rows, dev, test, leaks
 
@@ -229,7 +273,7 @@ def _splits(config: Training) -> tuple[list[Example], list[Example], list[Exampl
 def _check(config: Training, names: Sequence[str], *sets: Sequence[Example]) -> None:
     if config.negative not in names or len(names) < 2:
         raise UserError(
-            f"{', '.join(config.train)}: the labels are {', '.join(names)}; there must be "
+            f"{config.name}: the labels are {', '.join(names)}; there must be "
             f"{config.negative!r} (the key `negative`) and at least one other"
         )
     for split, examples in zip(("dev", "test"), sets[1:], strict=True):
@@ -237,6 +281,32 @@ def _check(config: Training, names: Sequence[str], *sets: Sequence[Example]) -> 
         if unknown or not examples:
             problem = f"has labels that train lacks: {sorted(unknown)}" if unknown else "is empty"
             raise UserError(f"{config.name}: the {split} split {problem}")
+
+
+def _thresholds(
+    config: Training,
+    model: Model,
+    probabilities: npt.NDArray[np.float64],
+    truth: npt.NDArray[np.bool_],
+    ordinary: Sequence[str],
+) -> npt.NDArray[np.float64]:
+    """float64 [labels]: each label's threshold, by precision on dev and alarms on `ordinary`."""
+    columns = range(len(model.labels))
+    thresholds = np.array(
+        [threshold_for(probabilities[:, k], truth[:, k], config.precision) for k in columns]
+    )
+    if ordinary:
+        harmful = np.array([name != model.negative for name in model.labels])
+        alarms = model.probabilities(model.score(pa.array(ordinary, pa.string())).peak)[:, harmful]
+        # One document may set off several labels: give each the whole allowance if it fits.
+        for label_share in range(1, harmful.sum() + 1):
+            rate = config.background_alarms / label_share
+            least = [threshold_for_false_alarms(column, rate) for column in alarms.T]
+            raised = np.maximum(thresholds[harmful], least)
+            if (alarms >= raised).any(axis=1).mean() <= config.background_alarms:
+                break
+        thresholds[harmful] = raised
+    return np.minimum(thresholds, NEVER)
 
 
 def _metrics(

@@ -1,6 +1,7 @@
 """Training, folding, calibration and thresholds of the classifiers."""
 
 import csv
+import gzip
 import json
 
 import fasttext
@@ -8,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from classifiers import calibration
+from classifiers import calibration, linear
+from classifiers.background import read_background, unseen
 from classifiers.labels import Example, read_labels, split, without_leaks
-from classifiers.model import FastText, load, quantise, sigmoid, train_table
+from classifiers.model import FastText, load, quantise, sigmoid, train_table, word_slots
 from classifiers.scoring import score
 from classifiers.tokens import token_text
 from classifiers.train import Training, ensure_model, main, train
@@ -90,7 +92,7 @@ def test_the_folded_table_scores_as_fasttext_does(label_file, tmp_path):
         texts,
         [example.labels for example in examples],
         ["normal", "gambling"],
-        FastText(ngrams=3),
+        FastText(ngrams=3, svm_share=0),
         4096,
         [3],
         keep_in=tmp_path,
@@ -136,9 +138,59 @@ def test_scores_do_not_depend_on_the_batch(model_folder):
 def test_quantising_to_bytes_keeps_the_weights_nearly():
     weights = np.random.default_rng(0).normal(size=(20, 2))
     for bits, tolerance in ((8, 1 / 127), (16, 1 / 32767)):
-        table = quantise(weights, ["a", "b", "c", "d"], 2, bits)
+        table = quantise(weights, word_slots(["a", "b", "c", "d"]), 4, 2, bits)
         error = np.abs(table.rows * table.scale - weights).max()
         assert error <= 0.5 * tolerance * np.abs(weights).max() + 1e-12
+
+
+def test_the_second_opinion_finds_the_separating_features():
+    texts = ["好 天气", "好 心情", "坏 天气", "坏 心情"] * 5
+    truth = np.array([[False], [False], [True], [True]] * 5)
+    slots = word_slots(["好", "坏", "天", "气", "心", "情", "</s>"])
+    features = linear.extract(texts, slots, 7, 16, 1)
+    assert features.offsets.tolist()[:3] == [0, 4, 8]
+    weights = linear.nb_svm(features, truth, 23, 1.0, 0)
+    assert weights[0, 0] < -0.5
+    assert weights[1, 0] > 0.5
+    assert np.abs(weights[[2, 3, 4, 5, 6], 0]).max() < 1e-6  # as frequent with as without
+    assert ((linear.scores(features, weights) > 0) == truth).all()
+
+
+def test_background_raises_thresholds_until_few_documents_are_flagged(config, tmp_path):
+    rows = [{"text": sentence} for sentence in sentences([*GOOD, *BAD[:2]], 200, 11)]
+    path = tmp_path / "ordinary.jsonl.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    pieces, held_out = read_background([str(path)], 150)
+    assert len(pieces) + len(held_out) == 150
+    assert len(held_out) > 20
+    assert len(unseen(str(path), 150)) == 50
+    assert not set(unseen(str(path), 150)) & {*pieces, *held_out}
+    changed = config.model_copy(update={"background": (str(path),), "background_alarms": 0.0})
+    model = train(changed, tmp_path / "model")
+    probabilities = model.probabilities(model.score(pa.array(held_out)).peak)
+    assert (probabilities[:, 0] < model.thresholds[0]).all()
+    path.write_bytes(gzip.compress(b'{"text": "x"}\n[]\n'))
+    with pytest.raises(UserError, match=r"ordinary\.jsonl\.gz:2: not a JSON object"):
+        read_background([str(path)], 10)
+
+
+def test_documents_with_one_label_each(tmp_path):
+    for name, words, seed in (("law", GOOD, 1), ("spam", BAD, 2)):
+        lines = [json.dumps({"text": text}) + "\n" for text in sentences(words, 80, seed)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    config = Training(
+        name="kind",
+        documents=[
+            {"path": str(tmp_path / f"{name}.jsonl"), "label": name} for name in ("law", "spam")
+        ],
+        negative="law",
+        search={"learning_rate": [0.5], "epochs": [10]},
+        buckets=1024,
+    )
+    model = train(config, tmp_path / "model")
+    assert model.card["metrics"]["test"]["macro_f1"] > 0.9
+    assert set(model.card["trained_on"]["splits"]["test"]) == {"law", "spam"}
 
 
 def test_threshold_is_the_lowest_with_the_wanted_precision():

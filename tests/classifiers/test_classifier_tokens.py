@@ -23,10 +23,11 @@ def test_fold_keeps_the_number_of_characters():
         ("赌博", "赌 博"),
         ("赌-博 賭 博 赌★★博", "赌 博 赌 博 赌 博"),
         ("赌\u200b博", "赌 博"),
-        ("赌----博", "赌 - - - - 博"),  # more than three are not taken for evasion
+        ("赌----博", "赌 - - 博"),  # more than three are not taken for evasion
         ("你好，世界。", "你 好 , 世 界 。"),
         ("Hello WORLD-wide 2024年", "hello world - wide 0000 年"),
         ("1234567 12", "0000 00"),
+        ("______ ====", "_ _ = ="),
         ("😀é", "😀 é"),
         ("", ""),
         ("\n\t ", ""),

@@ -1,0 +1,110 @@
+"""The stage `classify`: adds what trained classifiers say (domain, kind, quality, …) as columns.
+
+It drops nothing by itself unless a recipe gives limits. Several models are applied in one pass
+over the text, so that it travels to the workers once.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from classifiers.model import MODEL_FILES, load
+from classifiers.scoring import score
+from corpus.settings import Settings, UserError
+from corpus.stage import BatchStage, StageContext, verdicts
+
+SHIPPED = Path(__file__).parent / "models"
+
+
+class ClassifyConfig(Settings):
+    """Settings of the stage."""
+
+    models: dict[str, str] = Field(min_length=1)
+    """Name of the added columns -> folder of the model, or the name of a shipped one (domain,
+    quality)."""
+    scores_of: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    """Name -> the label whose probability is the score; else the likeliest label's."""
+    at_least: dict[str, float] = {}  # noqa: RUF012
+    """Name -> the score under which a document is dropped, by the rule of the name."""
+
+
+class Classify(BatchStage):
+    """Adds for each model NAME: `NAME_label` (the likeliest label of the whole document, string)
+    and `NAME_score` (a probability, double; see `scores_of`). Documents without text get nulls."""
+
+    Config = ClassifyConfig
+    config: ClassifyConfig
+
+    def __init__(self, name: str, config: ClassifyConfig, context: StageContext) -> None:
+        super().__init__(name, config, context)
+        self._folders = {key: model_path(value) for key, value in config.models.items()}
+        for key, folder in self._folders.items():
+            labels = load(folder).labels
+            wanted = config.scores_of.get(key)
+            if wanted is not None and wanted not in labels:
+                raise UserError(f"{name}: scores_of: {key} has no label {wanted!r}, only {labels}")
+        _check_names("scores_of", config.scores_of, config.models, name)
+        _check_names("at_least", config.at_least, config.models, name)
+
+    @property
+    def needs(self) -> Sequence[str]:
+        return ("text",)
+
+    @property
+    def adds(self) -> pa.Schema:
+        fields = []
+        for name in self.config.models:
+            fields += [(f"{name}_label", pa.string()), (f"{name}_score", pa.float64())]
+        return pa.schema(fields)
+
+    @property
+    def resources(self) -> Sequence[str]:
+        folders = self._folders.values()
+        return [str(Path(folder) / file) for folder in folders for file in MODEL_FILES]
+
+    def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        texts = batch.column("text")
+        known = np.asarray(texts.is_valid())
+        rows = np.arange(len(texts))
+        rules: list[str | None] = [None] * len(texts)
+        values: list[float | None] = [None] * len(texts)
+        limits: list[float | None] = [None] * len(texts)
+        columns: dict[str, pa.Array] = {"doc_id": batch.column("doc_id")}
+        for name, folder in self._folders.items():
+            model = load(folder)
+            probabilities = model.probabilities(score(texts, model.table, WHOLE_DOCUMENT).document)
+            best = probabilities.argmax(axis=1)
+            shown = best
+            if name in self.config.scores_of:
+                shown = np.full(len(rows), model.labels.index(self.config.scores_of[name]))
+            value = probabilities[rows, shown]
+            labels = [model.labels[k] for k in best]
+            columns[f"{name}_label"] = pa.array(labels, pa.string(), mask=~known)
+            columns[f"{name}_score"] = pa.array(value, mask=~known)
+            least = self.config.at_least.get(name)
+            if least is not None:
+                for row in np.flatnonzero(known & (value < least)).tolist():
+                    if rules[row] is None:
+                        rules[row], values[row], limits[row] = name, float(value[row]), least
+        columns["verdict"] = verdicts(rules, values, limits)
+        return pa.RecordBatch.from_pydict(columns)
+
+
+WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills
+
+
+def model_path(value: str) -> str:
+    """The folder of a model: `value` itself, or that of the shipped model of this name."""
+    shipped = SHIPPED / value
+    return str(shipped) if "/" not in value and shipped.is_dir() else value
+
+
+def _check_names(
+    key: str, given: Mapping[str, object], models: Mapping[str, str], stage: str
+) -> None:
+    for name in given:
+        if name not in models:
+            raise UserError(f"{stage}: {key}: {name!r} is not among `models`: {', '.join(models)}")
