@@ -94,6 +94,8 @@ class Course:
     Attributes:
         legs: the run so far, in order.
         tape_states: for every bucket, how its tape came to be what it is.
+        lattices: for every bucket, (drawn token, sequence length or 0, phase): from which token on
+            documents are packed into sequences of which length (`train.packing`).
         plan: of the last segment's schedule.
     """
 
@@ -103,6 +105,8 @@ class Course:
         """`buckets`: those that there are now, by name."""
         self.legs: list[Leg] = []
         self.tape_states: list[list[TapeState]] = [[] for _ in buckets]
+        self.lattices: list[list[tuple[int, int, int]]] = [[] for _ in buckets]
+        self._packs = False
         self._buckets = buckets
         self._cursors = np.zeros(len(buckets), np.int64)
         self._carry = np.zeros(len(buckets))  # W - C, in tokens
@@ -157,8 +161,10 @@ class Course:
         if not self._block_tokens or schedule.block_tokens or schedule.packing == "best-fit":
             self._block_tokens = block
         for place, bucket in zip(places, segment.buckets, strict=True):
-            state = TapeState(int(self._cursors[place]), bucket.tokens, self._block_tokens)
+            drawn = int(self._cursors[place])
+            state = TapeState(drawn, bucket.tokens, self._block_tokens, self._packs)
             self.tape_states[place].append(state)
+        self._packs = self._packs or schedule.packing == "best-fit"
 
     def _stages(self, schedule: Schedule, batch: int) -> list[tuple[Stage, int, float]]:
         """Every stage with the steps left of it and the share of its ramp that is behind."""
@@ -199,6 +205,11 @@ class Course:
         if again:
             read_again = self._stage_cursors.get(str(first.reuse_order_of), origin)
             origin = self._reused.get(first.name, read_again).copy()
+        packed = length if schedule.packing == "best-fit" else 0
+        for place, rows in enumerate(self.lattices):
+            row = (int(self._cursors[place]), packed, int(origin[place]) % length)
+            if not rows or rows[-1][1:] != row[1:]:
+                rows.append(row)
         block = 0
         for stage, stretch in group:
             steps = stretch.blocks if until is None else min(stretch.blocks, until - self._step)

@@ -62,6 +62,18 @@ def document_at(index, documents, byte):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def document_start(index, documents, offset, itemsize, left):  # type: ignore[no-untyped-def]
+    """Tokens from `offset` of a shard to where the next document begins; `left` if none does."""
+    document = document_at(index, documents, offset * itemsize)
+    while document + 1 < documents:
+        begin = _pointer(index, document + 1) // itemsize
+        if begin > offset:
+            return begin - offset
+        document += 1
+    return left
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count_up(positions, first):  # type: ignore[no-untyped-def]
     for place in range(len(positions)):
         positions[place] = first + place
@@ -85,6 +97,85 @@ def _mark_documents(labels, positions, first, index, documents, offset, end, ite
             labels[stop - 1 - offset] = IGNORED
         at, first = last, 0
         document += 1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _copy_run(tokens, inputs, labels):  # type: ignore[no-untyped-def]
+    """A run's inputs and, shifted by one, its labels; no token follows the last of a shard."""
+    size = len(inputs)
+    for place in range(size):
+        inputs[place] = tokens[place]
+    follow = len(tokens) - 1
+    for place in range(follow):
+        labels[place] = tokens[place + 1]
+    if follow < size:
+        labels[follow] = IGNORED
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def shard_at(place, bucket, shard_first, shard_starts):  # type: ignore[no-untyped-def]
+    """The shard in which token `place` of a bucket's tape lies, and where in it."""
+    low, high = shard_first[bucket], shard_first[bucket + 1]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if shard_starts[middle + bucket] <= place:
+            low = middle
+        else:
+            high = middle
+    return low, place - shard_starts[low + bucket]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def copy_place(  # type: ignore[no-untyped-def]
+    place,
+    position,
+    bucket,
+    shard_first,
+    shard_starts,
+    bins,
+    indices,
+    documents,
+    itemsize,
+    inputs,
+    labels,
+    positions,
+):
+    """Fill `inputs`, `labels` and `positions` [count] from token `place` of a bucket's tape on.
+
+    position: of the first token in its document, if the text before it goes on here. Returns
+    (shard that is not mapped, or -1; position of the token that would follow).
+    """
+    column, count = 0, len(inputs)
+    while column < count:
+        shard, offset = shard_at(place, bucket, shard_first, shard_starts)
+        if indices[shard] == 0:
+            return shard, position
+        left = shard_starts[shard + bucket + 1] - place
+        size = min(count - column, left)
+        end = column + size
+        whole = size + 1 if size < left else size
+        if itemsize == 2:
+            tokens16 = numba.carray(_uint16_at(bins[shard] + 2 * offset), whole)
+            _copy_run(tokens16, inputs[column:end], labels[column:end])
+        else:
+            tokens32 = numba.carray(_int32_at(bins[shard] + 4 * offset), whole)
+            _copy_run(tokens32, inputs[column:end], labels[column:end])
+        _mark_documents(
+            labels[column:end],
+            positions[column:end],
+            position,
+            indices[shard],
+            documents[shard],
+            offset,
+            offset + size,
+            itemsize,
+        )
+        position = positions[end - 1] + 1
+        if labels[end - 1] == IGNORED:
+            position = 0
+        place += size
+        column = end
+    return -1, position
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -115,90 +206,46 @@ def fill(  # type: ignore[no-untyped-def]
     for row in range(first_row, rows):
         bucket = buckets[row]
         own_spans = spans[span_first[bucket] : span_first[bucket + 1]]
-        low_shard, high_shard = shard_first[bucket], shard_first[bucket + 1]
         column, expected, position = 0, np.int64(-1), 0
         while column < length:
             place, count = locate(starts[row] + column, own_spans)
             count = min(count, length - column)
-            while count > 0:
-                low, high = low_shard, high_shard
-                while high - low > 1:
-                    middle = (low + high) // 2
-                    if shard_starts[middle + bucket] <= place:
-                        low = middle
-                    else:
-                        high = middle
-                if indices[low] == 0:
-                    return row, low
-                shard_end = shard_starts[low + bucket + 1]
-                size = min(count, shard_end - place)
-                offset = place - shard_starts[low + bucket]
-                whole = size + 1 if place + size < shard_end else size
-                column_end = column + size
-                if itemsize == 2:
-                    _copy_run(
-                        numba.carray(_uint16_at(bins[low] + 2 * offset), whole),
-                        inputs[row, column:column_end],
-                        labels[row, column:column_end],
-                    )
-                else:
-                    _copy_run(
-                        numba.carray(_int32_at(bins[low] + 4 * offset), whole),
-                        inputs[row, column:column_end],
-                        labels[row, column:column_end],
-                    )
-                if place != expected:
-                    position = 0
-                _mark_documents(
-                    labels[row, column:column_end],
-                    positions[row, column:column_end],
-                    position,
-                    indices[low],
-                    documents[low],
-                    offset,
-                    offset + size,
-                    itemsize,
-                )
-                position = positions[row, column_end - 1] + 1
-                if labels[row, column_end - 1] == IGNORED:
-                    position = 0
-                place += size
-                expected = place
-                column += size
-                count -= size
+            end = column + count
+            if place != expected:
+                position = 0
+            missing, position = copy_place(
+                place,
+                position,
+                bucket,
+                shard_first,
+                shard_starts,
+                bins,
+                indices,
+                documents,
+                itemsize,
+                inputs[row, column:end],
+                labels[row, column:end],
+                positions[row, column:end],
+            )
+            if missing >= 0:
+                return row, missing
+            expected = place + count
+            column = end
     return rows, -1
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _copy_run(tokens, inputs, labels):  # type: ignore[no-untyped-def]
-    """A run's inputs and, shifted by one, its labels; no token follows the last of a shard."""
-    size = len(inputs)
-    for place in range(size):
-        inputs[place] = tokens[place]
-    follow = len(tokens) - 1
-    for place in range(follow):
-        labels[place] = tokens[place + 1]
-    if follow < size:
-        labels[follow] = IGNORED
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def runs_of(start, length, spans, first, starts):  # type: ignore[no-untyped-def]
-    """Where one sequence lies: rows of int64 (shard, first token in it, tokens), in order.
-
-    starts: int64 [shards + 1], this bucket's shards' places on its tape; first: the number of
-    its first shard.
-    """
-    found = []
-    column = np.int64(0)
-    while column < length:
-        place, count = locate(start + column, spans)
-        count = min(count, length - column)
-        while count > 0:
-            shard = np.searchsorted(starts, place, side="right") - 1
-            size = min(count, starts[shard + 1] - place)
-            found.append((first + shard, place - starts[shard], size))
-            place += size
-            column += size
-            count -= size
-    return found
+def trace(buckets, starts, length, span_first, spans):  # type: ignore[no-untyped-def]
+    """Where sequences lie: (row, token of the tape, tokens) of each run, in order: int64 lists."""
+    rows, places, counts = [np.int64(0)], [np.int64(0)], [np.int64(0)]
+    for row in range(len(buckets)):
+        own_spans = spans[span_first[buckets[row]] : span_first[buckets[row] + 1]]
+        column = np.int64(0)
+        while column < length:
+            place, count = locate(starts[row] + column, own_spans)
+            count = min(count, length - column)
+            rows.append(row)
+            places.append(place)
+            counts.append(count)
+            column += count
+    return rows[1:], places[1:], counts[1:]

@@ -6,6 +6,7 @@ in every pass each token but the documents' first is predicted exactly once. Pos
 each document's start, or from where its reading was cut.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from corpus.settings import UserError
 from tokenization.manifest import ShardEntry, check_tokenizer, read_manifest
 from train.buckets import Bucket, buckets_of
-from train.reading import document_at, fill, runs_of
+from train.packing import LENGTH, fill_runs, rows_by_block, trace_packed
+from train.reading import document_at, fill, shard_at, trace
 from train.shard_files import ShardFiles
 from train.stream import Draws, Stream
 
@@ -90,6 +92,17 @@ class SequenceReader:
         self._span_first = np.cumsum([0] + [len(rows) for rows in stream.spans]).astype(np.int64)
         self._spans = np.concatenate(stream.spans)
         self._files = ShardFiles(shards, manifest, self._entries)
+        self._packs = any(lattices[:, LENGTH].any() for lattices in stream.lattices)
+        self._lattice_first = np.cumsum([0] + [len(rows) for rows in stream.lattices])
+        self._lattices = np.concatenate(stream.lattices)
+        self._shards = (
+            self._shard_first,
+            self._shard_starts,
+            self._files.bin_addresses,
+            self._files.idx_addresses,
+            self._files.documents,
+            self._files.dtype.itemsize,
+        )
         if verify == "checksums":
             self._files.check_checksums()
 
@@ -110,6 +123,19 @@ class SequenceReader:
             inputs, labels, positions = (array[: len(draws)] for array in arrays)
             if inputs.shape != shape:
                 raise ValueError(f"`into` holds {into.inputs.shape} tokens, the draws {shape}")
+        if self._packs:
+            rows, places, counts = self._runs(draws)
+            fill_runs(
+                np.array(rows, np.int64),
+                np.array(places, np.int64),
+                np.array(counts, np.int64),
+                draws.bucket,
+                *self._shards,
+                inputs,
+                labels,
+                positions,
+            )
+            row = len(draws)
         while row < len(draws):
             row, missing = fill(
                 row,
@@ -117,12 +143,7 @@ class SequenceReader:
                 draws.start,
                 self._span_first,
                 self._spans,
-                self._shard_first,
-                self._shard_starts,
-                files.bin_addresses,
-                files.idx_addresses,
-                files.documents,
-                files.dtype.itemsize,
+                *self._shards,
                 inputs,
                 labels,
                 positions,
@@ -138,8 +159,9 @@ class SequenceReader:
             UserError: a shard has no lineage file.
         """
         wanted: dict[int, set[int]] = {}
-        for bucket, start in zip(draws.bucket.tolist(), draws.start.tolist(), strict=True):
-            for shard, found in self._documents(bucket, start, draws.length):
+        rows, places, counts = self._runs(draws)
+        for row, place, count in zip(rows, places, counts, strict=True):
+            for shard, found in self._documents(int(draws.bucket[row]), place, count):
                 wanted.setdefault(shard, set()).update(found)
         ids: set[str] = set()
         for shard, documents in wanted.items():
@@ -149,26 +171,66 @@ class SequenceReader:
 
     def document_id(self, bucket: int, drawn: int) -> str:
         """The id of the document that token `drawn` of a bucket's drawn tape belongs to."""
-        ((shard, documents),) = self._documents(bucket, drawn, 1)
-        return str(self._lineage(shard)[documents[0]].as_py())
+        draws = Draws(0, 1, np.array([bucket], np.int32), np.array([drawn], np.int64))
+        return self.document_ids(draws)[0]
+
+    def tape_runs(self, draws: Draws) -> npt.NDArray[np.int64]:
+        """Where sequences lie: int64 [runs, 4], (row, bucket, first token of the tape, tokens).
+
+        The runs of a row are in order; a bucket's tape is its shards, end to end.
+        """
+        rows, places, counts = (np.array(column, np.int64) for column in self._runs(draws))
+        return np.stack([rows, draws.bucket[rows], places, counts], axis=1)
 
     def close(self) -> None:
         """Unmap the shards."""
         self._files.close()
 
-    def _documents(self, bucket: int, start: int, length: int) -> list[tuple[int, range]]:
-        """(shard, its documents) for each run of a sequence."""
-        first, last = self._shard_first[bucket], self._shard_first[bucket + 1]
-        own = self._shard_starts[first + bucket : last + bucket + 1]
-        rows = self._spans[self._span_first[bucket] : self._span_first[bucket + 1]]
-        size, found = self._files.dtype.itemsize, []
-        for shard, offset, tokens in runs_of(start, length, rows, int(first), own):
+    def _runs(self, draws: Draws) -> tuple[list[int], list[int], list[int]]:
+        """Row, token of the tape, and tokens of each run."""
+        if not self._packs:
+            return trace(  # type: ignore[no-any-return]
+                draws.bucket, draws.start, draws.length, self._span_first, self._spans
+            )
+        first, starts, _, indices, documents, itemsize = self._shards
+        while True:
+            missing, *runs = trace_packed(
+                rows_by_block(draws.bucket, draws.start),
+                draws.bucket,
+                draws.start,
+                draws.length,
+                self._span_first,
+                self._spans,
+                self._lattice_first,
+                self._lattices,
+                first,
+                starts,
+                indices,
+                documents,
+                itemsize,
+            )
+            if missing < 0:
+                break
+            self._files.open(missing)
+        return runs[0], runs[1], runs[2]
+
+    def _pieces(self, bucket: int, place: int, count: int) -> Iterator[tuple[int, range]]:
+        """(shard, tokens in it) of a run of a bucket's tape."""
+        while count > 0:
+            shard, offset = shard_at(place, bucket, self._shard_first, self._shard_starts)
+            size = min(count, self._entries[shard].tokens - offset)
+            yield shard, range(offset, offset + size)
+            place, count = place + size, count - size
+
+    def _documents(self, bucket: int, place: int, count: int) -> Iterator[tuple[int, range]]:
+        """(shard, its documents) of a run of a bucket's tape."""
+        size = self._files.dtype.itemsize
+        for shard, tokens in self._pieces(bucket, place, count):
             self._files.open(shard)
             index, documents = self._files.idx_addresses[shard], self._files.documents[shard]
-            low = document_at(index, documents, offset * size)
-            high = document_at(index, documents, (offset + tokens - 1) * size)
-            found.append((shard, range(low, high + 1)))
-        return found
+            low = document_at(index, documents, tokens[0] * size)
+            high = document_at(index, documents, tokens[-1] * size)
+            yield shard, range(low, high + 1)
 
     def _lineage(self, shard: int) -> Any:
         import pyarrow.parquet as pq  # not needed by training itself

@@ -74,6 +74,7 @@ class Stream:
         segments: the run's history, the last one ruling to its end.
         legs: stretches of steps of equal kind, in order.
         spans: int64 [spans, 9] per bucket: its drawn tape, see `train.tapes.spans`.
+        lattices: int64 [lattices, 3] per bucket: how documents are packed, see `train.packing`.
         fingerprint: hex; equal where and only where the same sequences will be drawn.
     """
 
@@ -112,6 +113,7 @@ class Stream:
             spans(bucket_key(self.seed, bucket.name), states)
             for bucket, states in zip(self.buckets, course.tape_states, strict=True)
         ]
+        self.lattices = [np.array(rows, np.int64) for rows in course.lattices]
         self._order_key = bucket_key(self.seed, "order of batches")
         self._first_steps = np.array([leg.step for leg in self.legs], np.int64)
         self._first_sequences = np.cumsum([0] + [leg.steps * leg.sequences for leg in self.legs])
@@ -256,7 +258,9 @@ class Stream:
 
     def _fingerprint(self) -> str:
         facts = [[leg.step, leg.steps, leg.length, leg.sequences] for leg in self.legs]
-        text = json.dumps([self.seed, facts, [rows.tolist() for rows in self.spans]])
+        text = json.dumps(
+            [self.seed, facts, [rows.tolist() for rows in (*self.spans, *self.lattices)]]
+        )
         digest = hashlib.sha256(text.encode())
         for leg in self.legs:
             digest.update(leg.origin.tobytes())

@@ -38,6 +38,8 @@ class TapeState:
     """The tape's length."""
     block: int
     """Tokens of a block."""
+    whole_blocks: bool = False
+    """Begin only when the block that is being read ends (documents are rearranged within it)."""
 
 
 def bucket_key(seed: int, name: str) -> np.uint64:
@@ -63,44 +65,67 @@ def spans(key: np.uint64, states: Sequence[TapeState]) -> Ints:
     for state in states:
         if state.tokens == tokens and state.block == block:
             continue
-        if state.drawn == 0:
+        drawn = state.drawn
+        if drawn == 0:
             rows.clear()
         if not rows:
-            add(state.drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
+            add(drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
         else:
-            current = max(k for k, row in enumerate(rows) if row[START] <= state.drawn)
-            pass_number, offset = divmod(state.drawn - rows[current][START], rows[current][DOMAIN])
+            if state.whole_blocks:
+                first, size, _ = block_at(drawn, np.array(rows, np.int64))
+                begun = [row[START] for row in rows if row[PARENT] >= 0]
+                drawn = max([drawn if drawn == first else first + size, *begun])
+            current = max(k for k, row in enumerate(rows) if row[START] <= drawn)
+            pass_number, offset = divmod(drawn - rows[current][START], rows[current][DOMAIN])
             # A row that inherits rules one pass; what follows it in the list is not reached yet.
             del rows[current + 1 :]
             unread = rows[current][DOMAIN] - offset
             if offset or rows[current][PARENT] >= 0:
                 grown = unread + state.tokens - tokens
-                add(state.drawn, grown, state.block, current, pass_number, offset, unread, tokens)
-                add(state.drawn + grown, state.tokens, state.block, -1, 0, 0, 0, 0)
-            else:
-                add(state.drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
+                add(drawn, grown, state.block, current, pass_number, offset, unread, tokens)
+                drawn += grown
+            add(drawn, state.tokens, state.block, -1, 0, 0, 0, 0)
         tokens, block = state.tokens, state.block
     return np.array(rows, np.int64).reshape(-1, _COLUMNS)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _slot(value, domain, block, key):  # type: ignore[no-untyped-def]
+    """Token `value` of a pass: (which of its blocks in order, token of it, its size). The short
+    block bears the number of the full ones."""
+    full, rest = domain // block, domain % block
+    place = below(derive_key(key, 2), full + 1)
+    if value < place * block:
+        return value // block, value % block, block
+    if value < place * block + rest:
+        return full, value - place * block, rest
+    return (value - rest) // block, (value - rest) % block, block
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _in_pass(value, domain, block, key):  # type: ignore[no-untyped-def]
     """Token `value` of a pass: where it lies in the pass's domain, and how many follow on."""
-    full, rest = domain // block, domain % block
+    full = domain // block
     turn = below(derive_key(key, 1), domain)
-    place = below(derive_key(key, 2), full + 1)
-    order = np.uint64(derive_key(key, 3))
-    if place * block <= value < place * block + rest:
-        offset = value - place * block
-        origin, remaining = full * block + offset, rest - offset
-    else:
-        if value >= place * block:
-            value -= rest
-        offset = value % block
-        origin = permute(value // block, full, order) * block + offset
-        remaining = block - offset
-    position = (turn + origin) % domain
-    return position, min(remaining, domain - position)
+    slot, offset, size = _slot(value, domain, block, key)
+    if slot < full:
+        slot = permute(slot, full, np.uint64(derive_key(key, 3)))
+    position = (turn + slot * block + offset) % domain
+    return position, min(size - offset, domain - position)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def block_at(drawn, rows):  # type: ignore[no-untyped-def]
+    """The block of the drawn tape in which token `drawn` lies: (its first token, its size, a key
+    of its own)."""
+    row = len(rows) - 1
+    while rows[row, START] > drawn:
+        row -= 1
+    value = (drawn - rows[row, START]) % rows[row, DOMAIN]
+    number = (drawn - rows[row, START]) // rows[row, DOMAIN]
+    key = derive_key(np.uint64(rows[row, KEY]), number)
+    slot, offset, size = _slot(value, rows[row, DOMAIN], rows[row, BLOCK], key)
+    return drawn - offset, size, derive_key(key, 4 + slot)
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
