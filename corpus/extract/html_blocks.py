@@ -105,7 +105,7 @@ class Blocks:
 
 def element_words(tape: Tape) -> npt.NDArray[np.int64]:
     """For each node, the bits (`html_words`) that its own class, id and role say of it."""
-    data = np.frombuffer(tape.source, np.uint8) if tape.source else np.zeros(1, np.uint8)
+    data = np.frombuffer(tape.source or b"\0", np.uint8)
     return _element_words(data, tape.tag, tape.start, tape.end, NEXT_STATE, FOUND)
 
 
@@ -120,7 +120,7 @@ def blocks(
     A node that `formulas` marks counts as a few tokens whatever it holds; what lies inside a node
     that `whole` marks (code) is one block, which it owns.
     """
-    data = np.frombuffer(tape.source, np.uint8) if tape.source else np.zeros(1, np.uint8)
+    data = np.frombuffer(tape.source or b"\0", np.uint8)
     counted = _blocks(
         data, tape.tag, tape.parent, tape.last, tape.start, tape.end, skip, BLOCK, formulas, whole
     )

@@ -46,6 +46,14 @@ def find_code(tape: Tape, bits: npt.NDArray[np.int64]) -> dict[int, int]:
         cell = _code_cell(tape, node)
         if not covered and cell != node:
             roots[node] = cell
+    for node in map(int, np.flatnonzero(((bits & CODE) != 0) & (tape.tag == T_TD))):
+        # Line numbers in one cell, the code in another.
+        around = int(tape.parent[node])
+        while around > 0 and tape.tag[around] != T_TABLE:
+            around = int(tape.parent[around])
+        rows = np.count_nonzero(tape.tag[around : tape.last[around] + 1] == T_TR)
+        if around and rows <= 2 and not any(r <= node <= tape.last[r] for r in roots):
+            roots[around] = _code_cell(tape, around)
     for node in map(int, np.flatnonzero((bits & CODE) != 0)):
         # SyntaxHighlighter and its like: a table inside an element that bears the name.
         if "syntaxhighlighter" not in attributes(tape, node).get("class", "").lower():

@@ -13,30 +13,35 @@ from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_tape import Tape
 
 MOST_TOKENS = 70
-PHRASES = re.compile(
-    rb"(?:sign up|subscrib\w*)[^.]{0,60}newsletter|newsletter[^.]{0,40}(?:sign up|subscri|inbox)|"
-    rb"newsletter may contain|\b(?:use|uses|using)\s+(?:\w+\s+){0,3}cookies|cookie (?:policy|settings|notice)|"
-    rb"all rights reserved|terms (?:of|and) (?:use|service|conditions)|privacy (?:policy|notice)|"
-    rb"follow us on|(?:please |must be )log(?:ged)? in (?:or|to)|leave a (?:comment|reply)|"
-    rb"download (?:our|the) app|requires? javascript|enable javascript|your email address|"
-    rb"this topic has \d+ repl|tell us what you think|\\newcommand|"
-    + "|".join(
-        (
-            "版权所有", "未经(?:书面)?(?:授权|许可|允许)", "不得转载", "请勿转载", "扫一扫", "扫码(?:关注|下载)",
-            "关注.{0,20}公众号", "ICP备", "公网安备", "ICP证", "举报(?:电话|邮箱)", "举报信息",
-            "仅提供信息(?:存储|发布)", "不代表.{0,20}(?:立场|观点)", "点击下载", "登录后.{0,6}(?:评论|回复|查看)",
-            "下载.{0,10}(?:APP|客户端)",
-        )
-    ).encode(),
-    re.I,
+ENGLISH = (
+    r"(?:sign up|subscrib\w*)[^.]{0,60}newsletter",
+    r"newsletter[^.]{0,40}(?:sign up|subscri|inbox)",
+    "newsletter may contain", r"\buses?\s+(?:\w+\s+){0,3}cookies",
+    "cookie (?:policy|settings|notice)",
+    "all rights reserved", "terms (?:of|and) (?:use|service|conditions)",
+    "privacy (?:policy|notice)",
+    "follow us on", "(?:please |must be )log(?:ged)? in (?:or|to)", "leave a (?:comment|reply)",
+    "download (?:our|the) app", "requires? javascript", "enable javascript", "your email address",
+    r"this topic has \d+ repl", "tell us what you think",
 )  # fmt: skip
+CHINESE = (
+    "版权所有", "未经(?:书面)?(?:授权|许可|允许)", "不得转载", "请勿转载", "扫一扫",
+    "扫码(?:关注|下载)", "关注.{0,20}公众号", "ICP备", "公网安备", "ICP证",
+    "举报(?:电话|邮箱|信息)",
+    "仅提供信息(?:存储|发布)", "不代表.{0,20}(?:立场|观点)", "点击下载",
+    "登录后.{0,6}(?:评论|回复|查看)", "下载.{0,10}(?:APP|客户端)",
+)  # fmt: skip
+PHRASES = re.compile("|".join((*ENGLISH, *CHINESE)).encode(), re.I)
+MACROS = re.compile(rb"\\(?:newcommand|DeclareMathOperator|renewcommand|require)\b")
+"""Blocks that define LaTeX macros for a page's formulas show nothing."""
 
 
 def sites_own(tape: Tape, blocks: Blocks, chosen: npt.NDArray[np.bool_]) -> list[int]:
     """The chosen blocks that say one of the phrases and little else."""
     found = []
-    for k in map(int, np.flatnonzero(chosen & (blocks.tokens <= MOST_TOKENS))):
+    for k in map(int, np.flatnonzero(chosen)):
         piece = tape.source[tape.start[blocks.first[k]] : tape.end[blocks.last[k]]]
-        if len(piece) < 4000 and PHRASES.search(piece):
+        is_short = blocks.tokens[k] <= MOST_TOKENS and len(piece) < 4000
+        if (is_short and PHRASES.search(piece)) or MACROS.search(piece[:60]):
             found.append(k)
     return found

@@ -89,6 +89,8 @@ def render(page: Page, chosen: npt.NDArray[np.bool_]) -> str:
 
 
 def _assemble(pieces: list[tuple[str, str]]) -> str:
+    while pieces and pieces[-1][0] == "h":  # a heading of something that was left out
+        pieces.pop()
     lines: list[str] = []
     before = ""
     for kind, text in pieces:

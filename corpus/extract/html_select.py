@@ -31,6 +31,11 @@ BLOCK_SUPPORT: Final = 60.0
 WRAPPER_SHARE: Final = 0.5
 """Of the page's unlinked tokens: what an element that holds more is called says nothing bad."""
 FEW_TOKENS: Final = 25
+FEW_LINKS: Final = 0.1
+"""A page with fewer of its tokens linked, on which nothing was found, is taken whole."""
+BARE_SHARE: Final = 0.03
+"""A page with less than this share of text in what bad names and tags enclose is all content, as
+filings are."""
 LONG_COPY: Final = 60
 """Blocks of so many tokens that stood before elsewhere are copies that scripts show or hide."""
 """A page that yields less is looked at again: as a thread, then believing less of what bad names
@@ -64,7 +69,8 @@ H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 NOT_TEXT = words.NAV | words.SIDE | words.RELATED | words.AD | words.CONSENT
 BAD = int(np.bitwise_or.reduce(BAD_BITS)) | words.COMMENT
 COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
-QUESTION, CODE, QUOTE = words.QUESTION, words.CODE, words.QUOTE
+QUESTION, FORUM, QUOTE = words.QUESTION, words.FORUM, words.QUOTE
+CODE = words.CODE
 CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
 
 
@@ -88,11 +94,14 @@ def select(
     for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
         chosen = _select(
             tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
-            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, is_article, rung,
-            TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
+            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, is_article,
+            rung, TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
         )  # fmt: skip
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
-            break
+            return chosen
+    every, linked = blocks.tokens.sum(), blocks.link_tokens.sum()
+    if not chosen.any() and linked < FEW_LINKS * every:
+        return blocks.link_tokens < 0.5 * np.maximum(1, blocks.tokens)
     return chosen
 
 
@@ -148,6 +157,11 @@ def _is_mostly_replies(tag, parent, last, bits, first, owner, tokens, links, sto
         inside[node] = inside[up] if inside[up] else (node if own & COMMENT else 0)
         bad[node] = bad[up] or (own & NOT_TEXT) != 0 or TAG_VALUES[number] < -1.0
     within = without = 0.0
+    all_bits = 0
+    for node in range(1, nodes):
+        if tag[node] != T_BODY and tag[node] != T_HTML:
+            all_bits |= bits[node]
+    enough = 0.3 if all_bits & (QUESTION | FORUM) else 1.2
     pieces = 0
     for k in range(count):
         inner = parent[first[k]]
@@ -159,7 +173,7 @@ def _is_mostly_replies(tag, parent, last, bits, first, owner, tokens, links, sto
             pieces += 1
         elif not bad[inner]:
             without += tokens[k]
-    return pieces >= 2 and within > 1.2 * without
+    return pieces >= 2 and within > enough * without
 
 
 @njit(cache=True)
@@ -206,8 +220,8 @@ def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no
 
 @njit(cache=True)
 def _select(  # type: ignore[no-untyped-def]
-    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread, is_article,
-    rung, tag_values, bad, bad_values, digits, code, tables,
+    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread,
+    is_article, rung, tag_values, bad, bad_values, digits, code, tables,
 ):  # fmt: skip
     nodes, count = len(tag), len(first)
     # ---- how much unlinked text each element holds
@@ -257,7 +271,7 @@ def _select(  # type: ignore[no-untyped-def]
                         value += bad_values[k] * (0.4 if is_thread and bad[k] == USER else 1.0)
             if fresh & CONSENT and share < 0.97:
                 value -= 3.0
-            if fresh & HIDDEN and (rung < 1 or (rung < 2 and not is_wrapper)) and share < 0.6:
+            if fresh & HIDDEN and (rung < 1 or (rung < 2 and not is_wrapper)) and share < 0.9:
                 value -= 1.8
             if fresh & COMMENT:
                 if not is_thread:
@@ -300,6 +314,20 @@ def _select(  # type: ignore[no-untyped-def]
     is_sure = strong_tokens > 0.2 or is_article or strong_roots == 1
     use_strong = is_sure and strong_tokens * whole > 50 and rung < 2 and not is_thread
     outside = -1.2 if is_article or strong_roots == 1 else -0.6
+    # ---- tables of numbers, and pages that consist of their text
+    table_of = np.zeros(nodes, np.int32)
+    table_tokens = np.zeros(nodes)
+    table_digits = np.zeros(nodes)
+    around_text = 0.0
+    for node in range(1, nodes):
+        table_of[node] = node if tables[node] else table_of[parent[node]]
+    for k in range(count):
+        inner = parent[first[k]]
+        table_tokens[table_of[inner]] += tokens[k]
+        table_digits[table_of[inner]] += digits[k]
+        if context[inner] < -1.0:
+            around_text += tokens[k]
+    is_bare = around_text < BARE_SHARE * whole
     # ---- values of blocks, then up the tree
     gain = np.zeros(nodes)  # of being content rather than not, all below included
     block_value = np.zeros(count)
@@ -313,9 +341,15 @@ def _select(  # type: ignore[no-untyped-def]
         here = context[inner]
         if code[around]:
             own = 1.0 * n
-        elif in_table[inner] and links[k] < 0.5 * n:
-            own = max(own, 0.0) + 0.1 * n
-        if in_heading[inner] and not is_thread:
+        elif in_table[inner]:
+            table = table_of[inner]
+            if table_digits[table] >= 0.7 * table_tokens[table]:
+                own = 0.3 * n
+            elif links[k] < 0.5 * n or is_bare:
+                own = max(own, 0.0) + 0.1 * n
+        elif is_bare and own < 0 and links[k] < 0.5 * n:
+            own *= 0.3
+        if in_heading[inner] and not is_thread and not code[around]:
             own = -12.0
         elif (
             not in_table[inner]

@@ -79,7 +79,7 @@ class Tape:
 def parse(page: bytes) -> Tape:
     """Parse UTF-8 HTML; every sequence of bytes is a page."""
     size = len(page)
-    data = np.frombuffer(page, np.uint8) if size else np.zeros(1, np.uint8)
+    data = np.frombuffer(page or b"\0", np.uint8)
     room = min(2 * page.count(b"<") + 8, 2 * size + 8)
     arrays = _parse(
         data, size, room, TAG_HASHES, TAG_NUMBERS, VOID, RAW_TEXT, CLOSES_P, SCOPE, FOREIGN,

@@ -33,6 +33,7 @@ NOTICE: Final = 524288
 QUESTION: Final = 1048576
 CAPTION: Final = 2097152
 THREAD: Final = 4194304
+FORUM: Final = 8388608
 
 WORDS: Final = {
     NAV: "-nav navigation navbar breadcrumb crumb -menu- menubar pagination -pager- paging footer"
@@ -84,6 +85,7 @@ WORDS: Final = {
     " -comment-form"
     " commentform -message-box- -disclaimer -statement- disclaimer- -mianze -xieyi"
     " -posting-rules -paywall -regwall -support-us -upsell",
+    FORUM: "-bbs- -thread -forum -topic-detail -topic-content -reply-list -replies-list",
     THREAD: "bbpress -discourse- discourse-root kunena asgaros wpforo -dwqa -sabai- vb-page"
     " -pg-viewthread -phpbb -flarum -nodebb ipslayout discussion-forum-posting qapage"
     " -topic-detail -thread-view -viewthread -question-page",
