@@ -21,14 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tokenization.indexed import IndexedWriter
+from tokenization.indexed import IndexedReader, IndexedWriter
 from tokenization.manifest import Manifest, ShardEntry, TokenizerInfo, read_manifest, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +84,12 @@ def main() -> None:
             spread = f"{middle:,.0f} ({min(speeds):,.0f} – {max(speeds):,.0f})"
             table.add_row(row, delivers, spread, f"{middle * length / 1e6:,.0f}")
             figures[KEYS.get(row, row.replace(" ", "_") + "_per_cpu_s")] = middle
+        for packing in ("concatenate", "best-fit"):
+            share = documents_cut(work, packing)
+            figures[f"documents_cut_{packing.replace('-', '_')}"] = share
+            table.add_row(
+                f"packing: {packing}", "documents ≤ 4,096 tokens that are cut", f"{share:.2%}", ""
+            )
     table.caption = f"{tokens:,} tokens; median of {REPEATS} (lowest – highest)"
     Console(width=150).print(table)
     if options.json is not None:
@@ -97,11 +103,12 @@ def tokenize(data: Path, most_tokens: int) -> Documents:
     model = data / "tokenizers" / "mistral-v1-32000.model"
     encoder = sentencepiece.SentencePieceProcessor(model_file=str(model))
     found: Documents = {}
-    tokens = 0
-    for path in sorted((data / "text").glob("*.jsonl.gz")):
+    paths = sorted((data / "text").glob("*.jsonl.gz"))
+    for path in paths:
+        tokens = 0
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines):
-                if tokens > most_tokens or number > 20_000:
+            for line in lines:
+                if tokens > most_tokens / len(paths):
                     break
                 row = json.loads(line)
                 ids = [*encoder.encode(row["text"][:200_000]), EOS]
@@ -157,7 +164,9 @@ def speeds_of(read: Callable[[], int], warm_up: bool = True) -> list[float]:
     return found
 
 
-def ours(length: int, micro_batch: int) -> Callable[[Path, int], list[float]]:
+def ours(
+    length: int, micro_batch: int, packing: str = "concatenate"
+) -> Callable[[Path, int], list[float]]:
     """Our reader on a ramped mixture of all buckets."""
 
     def run(work: Path, sequences: int) -> list[float]:
@@ -168,6 +177,7 @@ def ours(length: int, micro_batch: int) -> Callable[[Path, int], list[float]]:
 
         schedule = Schedule.model_validate({
             "sequence_length": length, "batch_tokens": 2**20, "max_epochs": 1e9,
+            "packing": packing,
             "stages": [{"name": "all", "tokens": 2 * 10**10,
                         "mix": {"lang": {"zh": 3, "en": "1 -> 3"}}}],
         })  # fmt: skip
@@ -192,6 +202,38 @@ def ours(length: int, micro_batch: int) -> Callable[[Path, int], list[float]]:
         return speeds_of(read)
 
     return run
+
+
+def documents_cut(work: Path, packing: str, length: int = 4096) -> float:
+    """Which share of the documents that fit into a sequence are cut, over one reading of all."""
+    from train.buckets import buckets_of
+    from train.schedule import Schedule
+    from train.sequences import SequenceReader
+    from train.stream import Stream
+
+    manifest = read_manifest(work / "shards")
+    buckets = buckets_of(manifest)
+    schedule = Schedule.model_validate({
+        "sequence_length": length, "batch_tokens": 2**20, "packing": packing,
+        "stages": [{"name": "once", "tokens": sum(bucket.tokens for bucket in buckets)}],
+    })  # fmt: skip
+    stream = Stream(schedule, buckets)
+    reader = SequenceReader(work / "shards", stream)
+    edges = []
+    for bucket in stream.buckets:
+        shards = manifest.buckets()[bucket.name]
+        lengths = [IndexedReader(work / "shards" / shard.path).lengths for shard in shards]
+        edges.append(np.cumsum(np.concatenate([[0], *lengths])))
+    fit = sum(int((np.diff(edge) <= length).sum()) for edge in edges)
+    whole = 0
+    for step in range(stream.steps):
+        runs = reader.tape_runs(stream.batch(step))
+        for bucket, edge in enumerate(edges):
+            _, _, places, counts = runs[runs[:, 1] == bucket].T
+            first = np.searchsorted(edge, places, "left")
+            last = np.searchsorted(edge, places + counts, "right") - 1
+            whole += int(np.maximum(0, last - first).sum())
+    return 1 - whole / fit
 
 
 def ours_in_workers(work: Path, sequences: int) -> list[float]:
@@ -326,6 +368,7 @@ ROWS: dict[str, tuple[str, Callable[[Path, int], list[float] | str]]] = {
     ),
     "ours, 4k, whole batch": ("the same, 256 at a time into the same arrays", ours(4096, 0)),
     "ours, 16k": ("the same, micro-batches of 4", ours(16384, 4)),
+    "ours, 4k, best-fit": ("the same, documents packed by best fit", ours(4096, 16, "best-fit")),
     "ours, DataLoader": (
         "the same as tensors from 2 torch workers, all processes",
         ours_in_workers,
@@ -341,6 +384,7 @@ KEYS = {
     "ours, 4k": "random_sequences_per_cpu_s_4k",
     "ours, 16k": "random_sequences_per_cpu_s_16k",
     "ours, 4k, whole batch": "whole_batches_sequences_per_cpu_s_4k",
+    "ours, 4k, best-fit": "best_fit_sequences_per_cpu_s_4k",
     "ours, DataLoader": "dataloader_sequences_per_cpu_s_4k",
     "memmap, 4k": "memmap_sequences_per_cpu_s_4k",
     "memmap, 16k": "memmap_sequences_per_cpu_s_16k",
@@ -349,13 +393,6 @@ KEYS = {
     "mosaicml-streaming, 4k": "mosaicml_sequences_per_cpu_s_4k",
     "mosaicml-streaming, 4k, shuffled": "mosaicml_shuffled_sequences_per_cpu_s_4k",
 }
-
-
-def _release(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return package
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from train.sequences import SequenceReader
-from train.stream import Stream
+from train.staging import CacheSettings
+from train.stream import Draws, Stream
 
 
 class MicroBatch(NamedTuple):
@@ -53,6 +54,7 @@ def micro_batches(
     workers: int = 0,
     read_ahead: int = 4,
     pin_memory: bool = False,
+    cache: CacheSettings | None = None,
 ) -> "DataLoader[MicroBatch]":
     """A DataLoader of rank `rank`'s micro-batches of steps `first_step`…`end_step` - 1, in order.
 
@@ -60,15 +62,18 @@ def micro_batches(
     schedule: stages of shorter ones hold as many tokens. Every rank has as many micro-batches in
     a step, though they may differ by a sequence where `ranks` does not divide the batch.
     workers, read_ahead: processes, and micro-batches that each of them has ready.
+    cache: for shards in object storage; each worker has one of its own.
 
     Raises:
         UserError: see `SequenceReader`.
     """
     # Damage is found here, not in a worker; and workers that are forked inherit compiled code.
-    reader = SequenceReader(shards, stream)
+    reader = SequenceReader(shards, stream, cache=cache)
     reader.read(stream.batch(min(first_step, stream.steps - 1))[:0])
     reader.close()
-    data = _MicroBatches(shards, stream, micro_batch_sequences, rank, ranks, first_step, end_step)
+    data = _MicroBatches(
+        shards, stream, cache, micro_batch_sequences, rank, ranks, first_step, end_step
+    )
     return DataLoader(
         data,
         batch_size=None,
@@ -87,6 +92,7 @@ class _MicroBatches(Dataset[MicroBatch]):
         self,
         shards: str | Path,
         stream: Stream,
+        cache: CacheSettings | None,
         micro_batch_sequences: int,
         rank: int,
         ranks: int,
@@ -94,7 +100,7 @@ class _MicroBatches(Dataset[MicroBatch]):
         end_step: int | None,
     ) -> None:
         end = stream.steps if end_step is None else min(end_step, stream.steps)
-        self._shards, self._stream = shards, stream
+        self._shards, self._stream, self._cache = shards, stream, cache
         self._rank, self._ranks = rank, ranks
         self._reader: SequenceReader | None = None
         longest = max(leg.length for leg in stream.legs)
@@ -115,16 +121,24 @@ class _MicroBatches(Dataset[MicroBatch]):
     def __getitem__(self, number: int) -> MicroBatch:
         if not 0 <= number < self._length:
             raise IndexError(f"there are {self._length} micro-batches; there is no number {number}")
+        if self._reader is None:
+            self._reader = SequenceReader(self._shards, self._stream, cache=self._cache)
+        draws, last = self._draws(number)
+        batch = self._reader.read(draws)
+        workers = get_worker_info()
+        following = number + (workers.num_workers if workers is not None else 1)
+        if following < self._length:
+            self._reader.prefetch(self._draws(following)[0])
+        tensors = map(torch.from_numpy, (batch.inputs, batch.labels, batch.positions, batch.bucket))
+        return MicroBatch(*tensors, step=draws.step, last_of_step=last)
+
+    def _draws(self, number: int) -> tuple[Draws, bool]:
+        """The sequences of micro-batch `number`, and whether it is the last of its step."""
         first, begin, parts = next(leg for leg in reversed(self._legs) if leg[0] <= number)
         step, part = divmod(number - first, parts)
-        step += begin
-        share = self._stream.share(step, self._rank, self._ranks)
+        share = self._stream.share(begin + step, self._rank, self._ranks)
         draws = share[len(share) * part // parts : len(share) * (part + 1) // parts]
-        if self._reader is None:
-            self._reader = SequenceReader(self._shards, self._stream)
-        batch = self._reader.read(draws)
-        tensors = map(torch.from_numpy, (batch.inputs, batch.labels, batch.positions, batch.bucket))
-        return MicroBatch(*tensors, step=step, last_of_step=part == parts - 1)
+        return draws, part == parts - 1
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of mapped files mean nothing in another process.

@@ -20,6 +20,7 @@ from train.buckets import Bucket, buckets_of
 from train.packing import LENGTH, fill_runs, rows_by_block, trace_packed
 from train.reading import document_at, fill, shard_at, trace
 from train.shard_files import ShardFiles
+from train.staging import CacheSettings, StagedShardFiles, is_remote
 from train.stream import Draws, Stream
 
 Int32s = npt.NDArray[np.int32]
@@ -58,11 +59,13 @@ class SequenceReader:
         *,
         verify: Literal["sizes", "checksums"] = "sizes",
         tokenizer: str | Path | None = None,
+        cache: CacheSettings | None = None,
     ) -> None:
         """Open the folder of shards that `stream` was made for.
 
         Sizes are always checked; `checksums` reads every byte once. With `tokenizer`, a folder,
-        its fingerprint is held against the shards'.
+        its fingerprint is held against the shards'. If `shards` is an address in object storage
+        (s3://…), it is read through a local `cache`.
 
         Raises:
             UserError: the folder's shards are not the stream's, a file is missing or damaged, or
@@ -91,7 +94,11 @@ class SequenceReader:
         self._shard_starts = np.array(starts, np.int64)
         self._span_first = np.cumsum([0] + [len(rows) for rows in stream.spans]).astype(np.int64)
         self._spans = np.concatenate(stream.spans)
-        self._files = ShardFiles(shards, manifest, self._entries)
+        self._files: ShardFiles = (
+            StagedShardFiles(str(shards), manifest, self._entries, cache or CacheSettings())
+            if is_remote(shards)
+            else ShardFiles(shards, manifest, self._entries)
+        )
         self._packs = any(lattices[:, LENGTH].any() for lattices in stream.lattices)
         self._lattice_first = np.cumsum([0] + [len(rows) for rows in stream.lattices])
         self._lattices = np.concatenate(stream.lattices)
@@ -123,6 +130,8 @@ class SequenceReader:
             inputs, labels, positions = (array[: len(draws)] for array in arrays)
             if inputs.shape != shape:
                 raise ValueError(f"`into` holds {into.inputs.shape} tokens, the draws {shape}")
+        if isinstance(self._files, StagedShardFiles):
+            self._files.ensure(self._ranges(draws))
         if self._packs:
             rows, places, counts = self._runs(draws)
             fill_runs(
@@ -151,6 +160,11 @@ class SequenceReader:
             if missing >= 0:
                 files.open(missing)
         return Batch(inputs, labels, positions, draws.bucket)
+
+    def prefetch(self, draws: Draws) -> None:
+        """Begin to fetch what reading `draws` will need; nothing to do for local shards."""
+        if isinstance(self._files, StagedShardFiles):
+            self._files.prefetch(self._ranges(draws))
 
     def document_ids(self, draws: Draws) -> list[str]:
         """The ids of all documents with tokens in these sequences, sorted.
@@ -213,6 +227,13 @@ class SequenceReader:
                 break
             self._files.open(missing)
         return runs[0], runs[1], runs[2]
+
+    def _ranges(self, draws: Draws) -> Iterator[tuple[int, int, int]]:
+        """(shard, first token, token after the last) of all that `draws` touch."""
+        rows, places, counts = self._runs(draws)
+        for row, place, count in zip(rows, places, counts, strict=True):
+            for shard, tokens in self._pieces(int(draws.bucket[row]), place, count):
+                yield shard, tokens.start, tokens.stop
 
     def _pieces(self, bucket: int, place: int, count: int) -> Iterator[tuple[int, range]]:
         """(shard, tokens in it) of a run of a bucket's tape."""

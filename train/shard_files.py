@@ -42,7 +42,7 @@ class ShardFiles:
         Raises:
             UserError: naming the first file that is missing, cut short or too long.
         """
-        self.folder = Path(folder)
+        self.folder = str(folder)
         self.entries = tuple(shards)
         self.dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self.bin_addresses = np.zeros(len(shards), np.int64)
@@ -108,7 +108,7 @@ class ShardFiles:
     def _check_size(self, shard: ShardEntry, suffix: str, expected: int) -> None:
         path = self._path(shard, suffix)
         try:
-            size = os.stat(path).st_size
+            size = self._size_on_disk(shard, suffix)
         except OSError as error:
             raise UserError(
                 f"{path}: the manifest lists this shard, and its file cannot be read: "
@@ -121,17 +121,24 @@ class ShardFiles:
                 "again"
             )
 
+    def _size_on_disk(self, shard: ShardEntry, suffix: str) -> int:
+        return os.stat(self._path(shard, suffix)).st_size
+
+    def _file_to_map(self, shard: ShardEntry, suffix: str) -> str:
+        return self._path(shard, suffix)
+
     def _map(self, shard: ShardEntry, suffix: str) -> int:
-        path = self._path(shard, suffix)
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(self._file_to_map(shard, suffix), os.O_RDONLY)
         except OSError as error:
+            path = self._path(shard, suffix)
             raise UserError(f"{path}: cannot be read any more: {error.strerror}") from error
         try:
             size = os.fstat(descriptor).st_size
             address = _libc.mmap(None, size, _PROT_READ, _MAP_SHARED, descriptor, 0)
             if address is None or address == ctypes.c_void_p(-1).value:
                 reason = os.strerror(ctypes.get_errno())
+                path = self._path(shard, suffix)
                 raise UserError(f"{path}: cannot be mapped into memory: {reason}")
         finally:
             os.close(descriptor)
