@@ -17,7 +17,7 @@ from corpus.settings import UserError
 
 HELD_OUT = 0.25  # share of the documents kept for the thresholds
 PIECE = 200  # characters of a training piece
-PIECES_OF_A_DOCUMENT = 4
+PIECES_OF_A_DOCUMENT = 12
 
 
 def read_background(paths: Iterable[str], most: int) -> tuple[list[str], list[str]]:

@@ -126,7 +126,7 @@ class Harm(BatchStage):
 
     def _words(self, window: str) -> str:
         hits = load_matcher(self._folder).hits(window)
-        return ", ".join(dict.fromkeys(f"{word} ({name})" for name, word in hits))
+        return ", ".join(dict.fromkeys(f"{hit.word} ({hit.label})" for hit in hits))
 
 
 def _surest(

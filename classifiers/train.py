@@ -33,7 +33,7 @@ from classifiers.calibration import (
 from classifiers.labels import Example
 from classifiers.lexicon import read_lexicon, write_lexicons
 from classifiers.model import FastText, Model, load, save, train_table
-from classifiers.scoring import Table, score
+from classifiers.scoring import score
 from corpus.settings import Settings, UserError, command
 from corpus.settings import load as load_settings
 from corpus.stage import file_digest
@@ -155,18 +155,7 @@ def train(config: Training, folder: Path) -> Model:
     texts = [example.text for example in train_set]
     sets = [example.labels for example in train_set]
 
-    trials: list[dict[str, Any]] = []
-    tables: list[Table] = []
-    axes = config.search.model_dump()
-    for values in itertools.product(*axes.values()):
-        settings = FastText(**dict(zip(axes, values, strict=True)))
-        table = train_table(texts, sets, names, settings, config.buckets, [config.seed])
-        logits = score(_arrow(dev_set), table, config.window).peak
-        f1 = f1_scores(_truth(dev_set, names), _top(logits))
-        trials.append({**settings.model_dump(), "dev_macro_f1": round(float(f1.mean()), 4)})
-        tables.append(table)
-    best = max(range(len(trials)), key=lambda place: trials[place]["dev_macro_f1"])
-    chosen = FastText(**{key: trials[best][key] for key in axes})
+    chosen, trials = _search(config, names, texts, sets, dev_set)
 
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [config.seed + member for member in range(config.members)]
@@ -238,6 +227,31 @@ def model_folder(config_path: str, folder: Path) -> Path:
     for path in config.inputs():
         identity.update(file_digest(path).encode())
     return folder / f"{config.name}-{identity.hexdigest()[:12]}"
+
+
+def _search(
+    config: Training,
+    names: Sequence[str],
+    texts: Sequence[str],
+    sets: Sequence[frozenset[str]],
+    dev_set: Sequence[Example],
+) -> tuple[FastText, list[dict[str, Any]]]:
+    """The combination with the best macro-F1 on dev, the first of equals, and all trials."""
+    axes = config.search.model_dump()
+    combinations = [
+        FastText(**dict(zip(axes, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]
+    if len(combinations) == 1:
+        return combinations[0], []
+    trials: list[dict[str, Any]] = []
+    truth = _truth(dev_set, names)
+    for settings in combinations:
+        table = train_table(texts, sets, names, settings, config.buckets, [config.seed])
+        f1 = f1_scores(truth, _top(score(_arrow(dev_set), table, config.window).peak))
+        trials.append({**settings.model_dump(), "dev_macro_f1": round(float(f1.mean()), 4)})
+    best = max(range(len(trials)), key=lambda place: trials[place]["dev_macro_f1"])
+    return combinations[best], trials
 
 
 def _splits(config: Training) -> tuple[list[Example], list[Example], list[Example], int]:

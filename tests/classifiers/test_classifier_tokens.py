@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from classifiers.duplicates import near_duplicate_groups
 from classifiers.fold import fold
 from classifiers.language import best_languages, language_shares, paragraph_languages
-from classifiers.lexicon import Matcher
+from classifiers.lexicon import Hit, Matcher
 from classifiers.model import fasttext_hash
 from classifiers.tokens import token_hashes, token_text
 
@@ -45,13 +45,17 @@ def test_hashes_are_fasttexts_hashes_of_the_tokens(text):
 
 
 def test_matcher_finds_evasive_spellings_and_no_word_inside_another():
-    matcher = Matcher({"gambling": ["赌博", "博彩", "casino royale"], "arms": ["赌博机枪"]})
-    assert matcher.hits("在线賭.博与Casino Royale") == [
-        ("gambling", "赌博"),
-        ("gambling", "casino royale"),
+    matcher = Matcher({"gambling": ["赌博", "博彩", "Casino Royale"], "arms": ["赌博机枪"]})
+    text = "在线賭.博与 casino  royale"
+    assert matcher.hits(text) == [
+        Hit("gambling", "赌博", 2, 5),
+        Hit("gambling", "Casino Royale", 7, 21),
     ]
-    assert matcher.hits("赌博机枪") == [("arms", "赌博机枪")]
+    assert [hit.label for hit in matcher.hits("赌博机枪，赌博机")] == ["arms", "gambling"]
     assert matcher.hits("赌徒博士") == []
+    counts, lengths = matcher.counts(pa.array(["赌博赌博与博彩", "赌博机枪", None, text]))
+    assert counts.tolist() == [[3, 0], [0, 1], [0, 0], [2, 0]]
+    assert lengths.tolist() == [7, 4, 0, 7]
 
 
 def test_near_duplicates_form_groups():
