@@ -1,0 +1,127 @@
+"""The lines of a PDF's pages with their geometry, and which of them are headers and footers."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import pymupdf
+
+EDGE = 0.12
+"""Headers and footers lie in this share of a page's height, at its top and bottom."""
+RECURS = 0.35
+"""On so many of the pages a line must recur, digits aside, to be one."""
+HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+WIDE = HAN + "\u3000-\u303f\u3040-\u30ff\uff00-\uffef"
+SPACE_IN_HAN = re.compile(f"(?<=[{WIDE}])[ \xa0\u3000]+(?=[{WIDE}])")
+PAGE_NUMBER = re.compile(
+    r"[\W_]*(?:第\s*)?(?:page\s*)?(?:\d{1,4}|[ivxl]{1,6})(?:\s*[页頁])?(?:\s*(?:/|of|共)\s*\d{1,4}\s*[页頁]?)?[\W_]*",
+    re.I,
+)
+FLAGS = (
+    pymupdf.TEXT_PRESERVE_WHITESPACE
+    | pymupdf.TEXT_MEDIABOX_CLIP
+    | pymupdf.TEXT_CID_FOR_UNKNOWN_UNICODE
+)
+
+
+@dataclass(slots=True)
+class Line:
+    """Signs on one base line without a wide gap between them; points from the page's top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    size: float
+    """Font size of most of the signs, points."""
+    text: str
+    bold: bool
+    order: int
+    """The line's place in the page's own order."""
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+
+@dataclass(slots=True)
+class PageLines:
+    """One page."""
+
+    width: float
+    height: float
+    lines: list[Line]
+    images: int
+    """How many images it shows."""
+
+    def at_edge(self, line: Line) -> bool:
+        return line.bottom < EDGE * self.height or line.top > (1 - EDGE) * self.height
+
+
+def read_page(page: pymupdf.Page) -> PageLines:
+    """The horizontal lines of a page; what is set at an angle (stamps, axis titles) is left out."""
+    content = page.get_text("dict", flags=FLAGS)
+    lines: list[Line] = []
+    for block in content["blocks"]:
+        for line in block.get("lines", ()):
+            if abs(line["dir"][0]) < 0.99:
+                continue
+            spans = line["spans"]
+            text = "".join(span["text"] for span in spans)
+            if not text.strip():
+                continue
+            longest = max(spans, key=lambda span: len(span["text"]))
+            x0, y0, x1, y1 = line["bbox"]
+            lines.append(
+                Line(x0, y0, x1, y1, longest["size"], clean(text), bool(longest["flags"] & 16),
+                     len(lines))
+            )  # fmt: skip
+    images = len(page.get_images()) if len(lines) < 3 else 0
+    return PageLines(content["width"], content["height"], lines, images)
+
+
+def clean(text: str) -> str:
+    """Text without control signs and without the spaces that layout puts between wide signs."""
+    text = re.sub("[\x00-\x08\x0b-\x1f\x7f\ufffd\u200b\ufeff]", "", text).replace("\xa0", " ")
+    return SPACE_IN_HAN.sub("", re.sub(r"[ \t]+", " ", text)).strip()
+
+
+def drop_furniture(pages: list[PageLines]) -> int:
+    """Take headers, footers and page numbers out of the pages; how many lines they were."""
+    where: Counter[tuple[str, bool]] = Counter()
+    for page in pages:
+        where.update(
+            {(blind(x.text), x.top < page.height / 2) for x in page.lines if page.at_edge(x)}
+        )
+    least = max(3, RECURS * len(pages))
+    known = {key for key, count in where.items() if key[0] and count >= least}
+    dropped = 0
+    for page in pages:
+        kept = []
+        for line in page.lines:
+            key = (blind(line.text), line.top < page.height / 2)
+            is_edge = page.at_edge(line)
+            if is_edge and (key in known or _is_page_number(page, line)):
+                dropped += 1
+            else:
+                kept.append(line)
+        page.lines = kept
+    return dropped
+
+
+def blind(text: str) -> str:
+    """What a line says, digits and spaces aside."""
+    return re.sub(r"\d+", "0", re.sub(r"[\s*_#|`>\\\-]+", "", text))
+
+
+def _is_page_number(page: PageLines, line: Line) -> bool:
+    """A number that stands alone at the very edge."""
+    if not PAGE_NUMBER.fullmatch(line.text) or len(line.text) > 20:
+        return False
+    middle = (line.top + line.bottom) / 2
+    alone = not any(
+        other is not line and abs((other.top + other.bottom) / 2 - middle) < 3
+        for other in page.lines
+    )
+    edge = min(line.top, page.height - line.bottom)
+    return alone and edge < 0.09 * page.height

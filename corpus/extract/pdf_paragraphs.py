@@ -1,0 +1,149 @@
+"""Lines of a page put together: columns followed downwards, paragraphs joined, headings marked."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from corpus.extract.pdf_lines import WIDE, Line
+
+ENDS_WIDE = re.compile(f"[{WIDE}]$")
+STARTS_WIDE = re.compile(f"[{WIDE}]")
+FINAL = re.compile("[。！？；：.!?:;…”’）)】」』]$")
+BULLET = re.compile(
+    r"(?:[•●▪■◆◇○►➢✓※·\uf06c\uf0b7\uf06e\uf0d8-]\s*\S|[（(]?\d{1,2}[)）、.．]\s?\D|[（(][一二三四五六七八九十]{1,3}[)）]|"
+    r"[一二三四五六七八九十]{1,3}、|第[一二三四五六七八九十百]{1,4}[章节条])"
+)
+BULLET_SIGN = re.compile(r"^[•●▪■◆◇○►➢✓※\uf06c\uf0b7\uf06e\uf0d8]\s*")
+HYPHENATED = re.compile(r"[a-z]{2}-$")
+
+
+@dataclass(slots=True)
+class Block:
+    """A paragraph, heading or table at its place on the page."""
+
+    order: float
+    text: str
+    top: float
+    left: float
+    size: float = 0.0
+    kind: str = "p"
+    """p | h | table"""
+
+
+def paragraphs(lines: list[Line], body_size: float) -> list[Block]:
+    """The paragraphs of a page's lines, in reading order."""
+    following = _successors(lines)
+    has_before = {id(after) for after in following.values()}
+    blocks: list[Block] = []
+    for line in lines:
+        if id(line) in has_before:
+            continue
+        chain = [line]
+        while (after := following.get(id(chain[-1]))) is not None:
+            chain.append(after)
+        blocks.extend(_split(chain, body_size))
+    return blocks
+
+
+def usual_size(pages: list[list[Line]]) -> float:
+    """The font size of most of a document's signs, in points."""
+    signs: Counter[float] = Counter()
+    for lines in pages:
+        for line in lines:
+            signs[round(line.size * 2) / 2] += len(line.text)
+    return signs.most_common(1)[0][0] if signs else 0.0
+
+
+def join_lines(lines: list[str]) -> str:
+    """Join a paragraph's lines: Chinese without a space, English with one, hyphenation undone."""
+    text = ""
+    for line in map(str.strip, lines):
+        if not line or not text:
+            text += line
+        elif text.endswith(("\xad", "\u2010", "\ufffe")) or (
+            HYPHENATED.search(text) and line[0].islower()
+        ):
+            text = text[:-1] + line
+        elif ENDS_WIDE.search(text) or STARTS_WIDE.match(line):
+            text += line
+        else:
+            text += " " + line
+    return text
+
+
+def _successors(lines: list[Line]) -> dict[int, Line]:
+    """For each line (by id) the one that reads on right below it in its column, if there is one."""
+    rows = sorted(lines, key=lambda x: x.top)
+    best: dict[int, tuple[float, Line]] = {}  # of a lower line: distance and the line above it
+    for place, line in enumerate(rows):
+        reach = line.bottom + 0.95 * line.size
+        found: tuple[float, Line] | None = None
+        for other in rows[place + 1 :]:
+            if other.top > reach:
+                break
+            if other.top < line.top + 0.5 * line.size:
+                continue
+            overlap = min(line.right, other.right) - max(line.left, other.left)
+            narrow = min(line.width, other.width)
+            if overlap < 0.6 * narrow or abs(other.size - line.size) > 0.12 * line.size:
+                continue
+            distance = other.top - line.bottom + 0.05 * abs(other.left - line.left)
+            if found is None or distance < found[0]:
+                found = (distance, other)
+        if found is not None:
+            distance, other = found
+            known = best.get(id(other))
+            if known is None or distance < known[0]:
+                best[id(other)] = (distance, line)
+    by_id = {id(line): line for line in lines}
+    return {id(above): by_id[lower] for lower, (_, above) in best.items()}
+
+
+def _split(chain: list[Line], body_size: float) -> list[Block]:
+    """Cut a column's run of lines into paragraphs."""
+    left = min(line.left for line in chain)
+    right = max(line.right for line in chain)
+    gaps = sorted(after.top - line.bottom for line, after in zip(chain, chain[1:], strict=False))
+    usual_gap = gaps[len(gaps) // 2] if gaps else 0.0
+    blocks: list[Block] = []
+    part: list[Line] = []
+    for line in chain:
+        if part and _begins(part[-1], line, left, right, usual_gap):
+            blocks.append(_block(part, body_size, len(blocks), chain[0].order))
+            part = []
+        part.append(line)
+    blocks.append(_block(part, body_size, len(blocks), chain[0].order))
+    return blocks
+
+
+def _begins(before: Line, line: Line, left: float, right: float, usual_gap: float) -> bool:
+    """Does a paragraph begin with this line?"""
+    size = line.size
+    if BULLET.match(line.text) and (FINAL.search(before.text) or line.left < before.left + size):
+        return not (len(before.text) > 15 and before.right > right - size and line.left < left + 1)
+    if line.top - before.bottom > usual_gap + 0.45 * size:
+        return True
+    if line.bold != before.bold and (before.right < right - 2 * size or before.bold):
+        return True
+    is_short = before.right < right - 2.5 * size
+    if FINAL.search(before.text):
+        return is_short or line.left > left + 1.3 * size > before.left
+    return is_short and line.left > left + 1.3 * size
+
+
+def _block(part: list[Line], body_size: float, place: int, order: int) -> Block:
+    text = BULLET_SIGN.sub("- ", join_lines([line.text for line in part]))
+    first = part[0]
+    is_heading = (
+        len(text) < 100
+        and len(part) <= 3
+        and first.size > 1.15 * body_size
+        and not text.endswith(("。", "；", "，", ",", ";"))
+        and re.search(r"[^\W\d_]{2}", text) is not None
+    )
+    if is_heading:
+        level = "#" if first.size > 1.6 * body_size else "##"
+        text = f"{level} {text}"
+    # Places behind the point keep the paragraphs of one run together.
+    where = order + place / 10_000
+    return Block(where, text, first.top, first.left, first.size, "h" if is_heading else "p")
