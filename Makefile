@@ -43,7 +43,7 @@ demo: .venv/ready
 	@python -m corpus.report $(RUN)
 
 test: .venv/ready
-	@python -m pytest
+	@python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready
 	@ruff check .

@@ -38,6 +38,7 @@ SOURCES = """
 
 SCHEDULE = """
 sequence_length: 64
+batch_tokens: 1024
 max_epochs: 40
 stages:
   - {name: first, tokens: 4k, mix: {lang: {zh: 3, en: 1}, domain: {general: 9, finance: 1}}}
