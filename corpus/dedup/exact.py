@@ -91,7 +91,7 @@ class Exact(Stage):
             grouped,
             count,
         )
-        duplicates = members.mapInArrow(resolve_all, spark_schema(DUPLICATE))
+        duplicates = members.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
         return judge(documents, duplicates, count, 1.0, {"scope": "exact"})
 
 
@@ -137,4 +137,5 @@ def resolve_identical(
             first.update(dict.fromkeys(own, doc_ids[row]))
     columns = list(zip(*dropped, strict=True)) or [(), (), ()]
     arrays = [pa.array(column, pa.string()) for column in columns]
-    return pa.table([*arrays, np.ones(len(dropped))], schema=DUPLICATE)
+    ones, zeros = np.ones(len(dropped)), np.zeros(len(dropped), np.int32)
+    return pa.table([*arrays, ones, zeros], schema=DUPLICATE)

@@ -1,14 +1,10 @@
-"""Groups of documents that share buckets, on Spark, at 32 bytes a document and bucket.
+"""Groups of documents that share buckets, on Spark.
 
-    records  ──►  shuffle by bucket  ──►  links  ──►  forest  ──►  groups
-    (packed)      (few large rows)        (kernel)    (packed)     (driver)
-
-Spark moves blobs of packed arrays, not rows: one row for each batch and part of the buckets. A row
-a document and bucket through the JVM costs more than all the rest of deduplication.
+records  ──►  shuffle by bucket  ──►  links  ──►  forest  ──►  groups
+(packed)      (few large rows)        (kernel)    (packed)     (driver)
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,40 +12,36 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from corpus.dedup.kernels import string_buffers
+from corpus.dedup.buckets import RECORD_SCHEMA, Bucketing, blobs, pack, unblob, unpack
 from corpus.dedup.links import groups, link_records, spanning_forest
+from corpus.dedup.store import Store, stored_key
+from corpus.dedup.verdict import BROADCAST_ROWS
 
-RECORDS_A_ROW = 1 << 20  # packed before they are sent: 32 MB, over all parts
 LINKS_A_ROW = 1 << 20
 
-_RECORD_SCHEMA = "part int, hashes binary, keys binary, sketches binary"
 _FOREST_SCHEMA = "distances binary, left binary, right binary"
-
-# From a batch (with the column `key`): bucket hashes [rows, buckets], where 0 is no bucket, and
-# sketches [rows, 2].
-Bucketing = Callable[[pa.RecordBatch], tuple[NDArray[np.uint64], NDArray[np.uint64]]]
 
 
 def find_groups(
-    documents: DataFrame, bucketing: Bucketing, radius: int, largest: int
+    documents: DataFrame,
+    bucketing: Bucketing,
+    radius: int,
+    largest: int,
+    stores: Sequence[Store] = (),
 ) -> tuple[DataFrame | None, int]:
     """The documents that are linked to others: (DataFrame of key and group, their number).
 
     `documents` holds `key` and what `bucketing` reads. Documents in one bucket are linked if their
     sketches differ in at most `radius` bits; groups are what links connect, parted at their
     weakest links where they would hold more than `largest`. None if no document is linked.
+    Documents in `stores` are linked too, with others than themselves; their keys are `stored_key`.
     """
-    spark = documents.sparkSession
-    parts = 8 * int(str(spark.conf.get("spark.sql.shuffle.partitions")))
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _pack(batches, bucketing, parts)
 
     def link(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _link(batches, radius)
+        return _link(batches, radius, stores)
 
     forest = (
-        documents.mapInArrow(pack, _RECORD_SCHEMA)
+        documents.mapInArrow(lambda batches: pack(batches, bucketing), RECORD_SCHEMA)
         .repartition("part")
         .mapInArrow(link, _FOREST_SCHEMA)
         .toArrow()
@@ -59,82 +51,46 @@ def find_groups(
     links, names = _unpack_links(forest)
     group = groups(links, len(names), largest)
     table = pa.table({"key": names, "group": names[group]})
-    return spark.createDataFrame(table), len(names)
+    return documents.sparkSession.createDataFrame(table), len(names)
 
 
-def _pack(
-    batches: Iterable[pa.RecordBatch], bucketing: Bucketing, parts: int
+def members_of(documents: DataFrame, grouped: DataFrame, count: int) -> DataFrame:
+    """The documents (with `key`) that are in a group, with `group`."""
+    if count <= BROADCAST_ROWS:
+        grouped = F.broadcast(grouped)
+    return documents.join(grouped, "key").drop("key")
+
+
+def _link(
+    batches: Iterable[pa.RecordBatch], radius: int, stores: Sequence[Store]
 ) -> Iterator[pa.RecordBatch]:
-    held: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-    records = 0
-    for batch in batches:
-        hashes, sketches = bucketing(batch)
-        rows, buckets = np.nonzero(hashes)
-        keys = batch.column("key").to_numpy()
-        held.append((hashes[rows, buckets], keys[rows], sketches[rows]))
-        records += len(rows)
-        if records >= RECORDS_A_ROW:
-            yield _by_part(held, parts)
-            held, records = [], 0
-    if records:
-        yield _by_part(held, parts)
-
-
-def _by_part(
-    held: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]], parts: int
-) -> pa.RecordBatch:
-    hashes, keys, sketches = (np.concatenate(column) for column in zip(*held, strict=True))
-    part = ((hashes >> np.uint64(33)) % np.uint64(parts)).astype(np.int32)
-    order = np.argsort(part, kind="stable")
-    ordered = part[order]
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [len(ordered)]])
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(ordered[starts[:-1]]),
-            _blobs(hashes[order], starts),
-            _blobs(keys[order], starts),
-            _blobs(sketches[order], starts),
-        ],
-        names=["part", "hashes", "keys", "sketches"],
-    )
-
-
-def _blobs(values: NDArray[Any], starts: NDArray[np.int64]) -> pa.Array:
-    """A binary array whose entries are values[starts[i]:starts[i + 1]], rows of `values`."""
-    width = values.dtype.itemsize * (values.shape[1] if values.ndim > 1 else 1)
-    offsets = (starts * width).astype(np.int32)
-    return pa.Array.from_buffers(
-        pa.binary(), len(starts) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(values)]
-    )
-
-
-def _unblob(column: pa.Array, dtype: type) -> NDArray[Any]:
-    """All entries of a binary array, joined, as numbers."""
-    offsets, data = string_buffers(column)
-    return data[offsets[0] : offsets[-1]].view(dtype)
-
-
-def _link(batches: Iterable[pa.RecordBatch], radius: int) -> Iterator[pa.RecordBatch]:
-    hashes, keys, sketches = [], [], []
-    for batch in batches:
-        hashes.append(_unblob(batch.column("hashes"), np.uint64).copy())
-        keys.append(_unblob(batch.column("keys"), np.int64).copy())
-        sketches.append(_unblob(batch.column("sketches"), np.uint64).copy())
-    if not hashes:
+    columns: list[tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]] = []
+    fresh = 0
+    parts: list[tuple[int, NDArray[np.uint64]]] = []
+    for part, hashes, keys, sketches in unpack(batches):
+        columns.append((hashes, keys, sketches))
+        fresh += len(hashes)
+        if stores:
+            parts.append((part, np.unique(hashes)))
+    for number, store in enumerate(stores):
+        for part, wanted in parts:
+            found = store.records(part, wanted)
+            if found is not None:
+                sketches = np.column_stack([found["sketch0"], found["sketch1"]])
+                keys = stored_key(found["key"].to_numpy(), number)
+                columns.append((found["hash"].to_numpy(), keys, sketches))
+    if not columns:
         return
-    links, names = link_records(
-        np.concatenate(hashes),
-        np.concatenate(keys),
-        np.concatenate(sketches).reshape(-1, 2),
-        radius,
-    )
+    hashes, keys, sketches = (np.concatenate(column) for column in zip(*columns, strict=True))
+    stored = np.arange(len(hashes)) >= fresh
+    links, names = link_records(hashes, keys, sketches, stored, radius)
     if len(links):
         starts = np.append(np.arange(0, len(links), LINKS_A_ROW), len(links))
         yield pa.RecordBatch.from_arrays(
             [
-                _blobs(links[:, 0].astype(np.uint8), starts),
-                _blobs(names[links[:, 1]], starts),
-                _blobs(names[links[:, 2]], starts),
+                blobs(links[:, 0].astype(np.uint8), starts),
+                blobs(names[links[:, 1]], starts),
+                blobs(names[links[:, 2]], starts),
             ],
             names=["distances", "left", "right"],
         )
@@ -142,20 +98,8 @@ def _link(batches: Iterable[pa.RecordBatch], radius: int) -> Iterator[pa.RecordB
 
 def _unpack_links(forest: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The links of packed rows, as (distance, node, node) with dense nodes, and the nodes' keys."""
-    columns = [
-        np.concatenate([_unblob(chunk, dtype) for chunk in forest[name].chunks])
-        for name, dtype in (("distances", np.uint8), ("left", np.int64), ("right", np.int64))
-    ]
-    names, ends = np.unique(np.concatenate(columns[1:]), return_inverse=True)
-    links = np.column_stack([columns[0].astype(np.int64), *np.split(ends, 2)])
+    distances = unblob(forest["distances"], np.uint8).astype(np.int64)
+    ends = np.concatenate([unblob(forest[name], np.int64) for name in ("left", "right")])
+    names, nodes = np.unique(ends, return_inverse=True)
+    links = np.column_stack([distances, *np.split(nodes, 2)])
     return spanning_forest(links, len(names)), names
-
-
-def members_of(documents: DataFrame, grouped: DataFrame, count: int) -> DataFrame:
-    """The documents (with `key`) that are in a group, each group whole in one partition."""
-    if count <= BROADCAST_ROWS:
-        grouped = F.broadcast(grouped)
-    return documents.join(grouped, "key").drop("key").repartition("group")
-
-
-BROADCAST_ROWS = 5_000_000  # 80 MB of keys and groups

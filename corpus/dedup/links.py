@@ -30,31 +30,32 @@ def _distance(sketches, i, j):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def bucket_links(hashes, members, sketches, order, radius):  # type: ignore[no-untyped-def]
+def bucket_links(hashes, members, sketches, stored, radius):  # type: ignore[no-untyped-def]
     """Link near documents of each bucket: int64 [links, 3] of (distance, member, member).
 
-    `hashes` uint64 [records], `members` int64 [records] (dense numbers whose order is that of the
-    keys), `sketches` uint64 [records, 2], `order` the records sorted by hash.
+    `hashes` uint64 [records], sorted; `members` int64 [records] (dense numbers whose order is that
+    of the keys), `sketches` uint64 [records, 2]. Two that are `stored` are not linked.
     """
     capacity = 1024
     out = np.empty((capacity, 3), np.int64)
     found = 0
     leaders = np.empty(MOST_LEADERS, np.int64)
     start = 0
-    while start < order.size:
+    while start < hashes.size:
         stop = start + 1
-        while stop < order.size and hashes[order[stop]] == hashes[order[start]]:
+        while stop < hashes.size and hashes[stop] == hashes[start]:
             stop += 1
         size = stop - start
         if size > 1:
-            bucket = order[start:stop]
-            bucket = bucket[np.argsort(members[bucket], kind="mergesort")]
+            bucket = start + np.argsort(members[start:stop], kind="mergesort")
             small = size <= SMALL_BUCKET
             leading = 0
             for x in range(size):
                 near = False
                 for y in range(x if small else leading):
                     other = bucket[y] if small else leaders[y]
+                    if stored[bucket[x]] and stored[other]:
+                        continue
                     distance = _distance(sketches, bucket[x], other)
                     if distance <= radius and members[bucket[x]] != members[other]:
                         near = True
@@ -74,7 +75,9 @@ def bucket_links(hashes, members, sketches, order, radius):  # type: ignore[no-u
                 # Members that came before a leader was named are compared with it now.
                 for x in range(size):
                     for y in range(leading):
-                        if members[leaders[y]] <= members[bucket[x]]:
+                        if members[leaders[y]] <= members[bucket[x]] or (
+                            stored[bucket[x]] and stored[leaders[y]]
+                        ):
                             continue
                         distance = _distance(sketches, bucket[x], leaders[y])
                         if distance <= radius:
@@ -147,12 +150,16 @@ def _ascending(links: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def link_records(
-    hashes: NDArray[np.uint64], keys: NDArray[np.int64], sketches: NDArray[np.uint64], radius: int
+    hashes: NDArray[np.uint64],
+    keys: NDArray[np.int64],
+    sketches: NDArray[np.uint64],
+    stored: NDArray[np.bool_],
+    radius: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The forest of the links that these bucket records give: (links, keys of its nodes).
 
-    One record a document and band: `hashes` uint64 [records], `keys` int64 [records], `sketches`
-    uint64 [records, 2]. All records of a bucket must be here.
+    One record a document and bucket: `hashes` uint64 [records], `keys` int64 [records], `sketches`
+    uint64 [records, 2], `stored` bool [records]. All records of a bucket must be here.
     """
     order = np.argsort(hashes)
     ordered = hashes[order]
@@ -160,7 +167,6 @@ def link_records(
     shared[1:] = ordered[1:] == ordered[:-1]
     shared[:-1] |= shared[1:]
     order = order[shared]
-    hashes, sketches = hashes[order], sketches[order]
     names, members = np.unique(keys[order], return_inverse=True)
-    links = bucket_links(hashes, members, sketches, np.arange(len(order)), radius)
+    links = bucket_links(hashes[order], members, sketches[order], stored[order], radius)
     return spanning_forest(links, len(names)), names

@@ -1,6 +1,6 @@
 """The stages `minhash-local` and `minhash-global`: near-duplicates by verified MinHash LSH."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,9 @@ from corpus.dedup.bands import Banding, band_hashes, choose_banding, sketch_radi
 from corpus.dedup.grouping import find_groups, members_of
 from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
 from corpus.dedup.normal import Shingling
-from corpus.dedup.resolve import resolve
-from corpus.dedup.signatures import signature_matrix
+from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
+from corpus.dedup.signatures import SignaturesConfig, signature_arrays, signature_matrix
+from corpus.dedup.store import Measure, Store, mixed_sets, open_stores, stored_members
 from corpus.dedup.verdict import DUPLICATE, judge
 from corpus.settings import Settings
 from corpus.stage import Stage, spark_schema
@@ -37,6 +38,9 @@ class MinHashConfig(Settings):
     """What documents are compared by: as in the section `signatures`."""
     keep: Keeping = Keeping()
     """Which of several near-duplicates is kept."""
+    against: tuple[str, ...] = ()
+    """Signature stores of earlier runs (`python -m corpus.dedup.store`): what is in them already
+    is dropped, with the scope `earlier` and the earlier twin as evidence."""
     largest_group: int = Field(default=50_000, ge=2)
     """Candidates that one task compares with each other; greater groups are parted where they are
     most weakly linked."""
@@ -59,69 +63,141 @@ class MinHash(Stage):
         return list(dict.fromkeys(columns))
 
     @property
+    def resources(self) -> Sequence[str]:
+        return [f"{path.rstrip('/')}/store.json" for path in self.config.against]
+
+    @property
     def adds(self) -> pa.Schema:
         return pa.schema([])
 
     def decide(self, documents: DataFrame) -> DataFrame:
-        config = self.config
-        banding = choose_banding(config.threshold, config.recall, config.permutations)
-        radius = sketch_radius(config.threshold, config.permutations)
-        keyed = with_key(documents.where(F.col("minhash").isNotNull()))
-        grouped, count = find_groups(
-            keyed.select("key", "minhash", self._category().alias("category")),
-            _Bucketing(banding, config.permutations),
-            radius,
-            config.largest_group,
-        )
-        if grouped is None:
-            return judge(documents, None, 0, None, {})
-        members = members_of(
-            keyed.select(
-                "doc_id",
-                "key",
-                "text",
-                *ranking_columns(config.keep, self.context.sources),
-            ),
-            grouped,
-            count,
-        )
-        order, threshold, shingling = sort_keys(config.keep), config.threshold, config.shingle
-
-        def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            held = list(batches)
-            if held:
-                table = pa.Table.from_batches(held)
-                yield from resolve(table, order, threshold, shingling).to_batches()
-
-        duplicates = members.mapInArrow(resolve_all, spark_schema(DUPLICATE))
-        evidence = {"scope": "local" if config.by else "global"}
-        if config.by:
-            evidence["by"] = ", ".join(config.by)
-        return judge(documents, duplicates, count, threshold, evidence)
-
-    def _category(self) -> Column:
-        """A 64-bit hash of the columns of `by`."""
-        if not self.config.by:
-            return F.lit(0).cast("long")
-        # A struct, since xxhash64 of columns passes over nulls.
-        named = [F.coalesce(F.col(c).cast("string"), F.lit("\0")) for c in self.config.by]
-        return F.xxhash64(*named)
+        return deduplicate(documents, self.config, self.context.sources)
 
 
-class _Bucketing:
-    """Band hashes and sketches of a batch with `minhash` and `category`."""
+def deduplicate(
+    documents: DataFrame,
+    config: MinHashConfig | None = None,
+    sources: Mapping[str, Settings] | None = None,
+) -> DataFrame:
+    """Near-duplicates of a DataFrame: `doc_id` and `verdict`, null for those to keep.
 
-    def __init__(self, banding: Banding, permutations: int) -> None:
-        self.banding = banding
-        self.permutations = permutations
+    `documents` holds doc_id, text, source, date and the columns of `config.by`, and may hold
+    `minhash`; without it the signatures are made on the way and not kept. `sources` gives the
+    priorities of sources by name.
+    """
+    config = config or MinHashConfig()
+    stores = open_stores(config.against, measure_of(config))
+    grouped, count = _grouped(documents, config, stores)
+    if grouped is None:
+        return judge(documents, None, 0, None, {})
+    ranking = ranking_columns(config.keep, sources or {})
+    keyed = with_key(documents)
+    members = members_of(keyed.select("doc_id", "key", "text", *ranking), grouped, count)
+    order = sort_keys(config.keep)
+    if stores:
+        earlier = stored_members(documents.sparkSession, stores, grouped)
+        members = members.unionByName(earlier, allowMissingColumns=True)
+        members = members.withColumn("stored", F.coalesce("stored", F.lit(0)))
+        order = [("stored", "descending"), *order]
+    how = Comparison(order, config.threshold, NEVER, config.shingle)
+    sets_of = (lambda table: mixed_sets(table, config.shingle)) if stores else None
+
+    def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = list(batches)
+        if held:
+            yield from resolve(pa.Table.from_batches(held), how, sets_of).to_batches()
+
+    duplicates = members.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
+    evidence = {"scope": "local" if config.by else "global"}
+    if config.by:
+        evidence["by"] = ", ".join(config.by)
+    runs = [store.path for store in stores]
+    return judge(documents, duplicates, count, config.threshold, evidence, runs)
+
+
+def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = None) -> DataFrame:
+    """Every pair of near-duplicates that is found, verified: `doc_id`, `other`, `similarity`.
+
+    `documents` holds doc_id, text, and the columns of `config.by`.
+    """
+    config = config or MinHashConfig()
+    grouped, count = _grouped(documents, config, [])
+    schema = "doc_id string, other string, similarity double"
+    if grouped is None:
+        return documents.sparkSession.createDataFrame([], schema)
+    members = members_of(with_key(documents).select("doc_id", "key", "text"), grouped, count)
+    how = Comparison([], config.threshold, NEVER, config.shingle)
+
+    def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = list(batches)
+        if held:
+            yield from pairs(pa.Table.from_batches(held), how).to_batches()
+
+    return members.repartition("group").mapInArrow(compare, schema)
+
+
+def banding_of(config: MinHashConfig) -> Banding:
+    """The bands and rows of a section."""
+    return choose_banding(config.threshold, config.recall, config.permutations)
+
+
+def measure_of(config: MinHashConfig) -> Measure:
+    """What a signature store must have in common with a section."""
+    banding = banding_of(config)
+    return Measure(
+        shingle=config.shingle,
+        permutations=config.permutations,
+        bands=banding.bands,
+        rows=banding.rows,
+    )
+
+
+def _grouped(
+    documents: DataFrame, config: MinHashConfig, stores: Sequence[Store]
+) -> tuple[DataFrame | None, int]:
+    """The groups among the documents that have a signature, and the number of their members."""
+    keyed = with_key(documents)
+    measured = "minhash" in documents.columns
+    if measured:
+        keyed = keyed.where(F.col("minhash").isNotNull())
+    return find_groups(
+        keyed.select("key", "minhash" if measured else "text", _category(config).alias("category")),
+        Bands(config),
+        sketch_radius(config.threshold, config.permutations),
+        config.largest_group,
+        stores,
+    )
+
+
+def _category(config: MinHashConfig) -> Column:
+    """A 64-bit hash of the columns of `by`."""
+    if not config.by:
+        return F.lit(0).cast("long")
+    # xxhash64 passes over nulls, so a null must become a value that no column has.
+    return F.xxhash64(*[F.coalesce(F.col(c).cast("string"), F.lit("\0")) for c in config.by])
+
+
+class Bands:
+    """Band hashes and sketches of a batch with `minhash` or `text`, and `category`."""
+
+    def __init__(self, config: MinHashConfig) -> None:
+        self.banding = banding_of(config)
+        self.signatures = SignaturesConfig(permutations=config.permutations, shingle=config.shingle)
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        signatures = signature_matrix(batch.column("minhash"))
-        if signatures.shape[1] != self.permutations:
+        if "minhash" in batch.schema.names:
+            signatures = signature_matrix(batch.column("minhash"))
+            shingles = None
+        else:
+            signatures, shingles = signature_arrays(batch.column("text"), self.signatures)
+        if signatures.shape[1] != self.signatures.permutations:
             raise ValueError(
-                f"signatures hold {signatures.shape[1]} permutations, not {self.permutations}: "
-                "`permutations` must be the same in the sections 'signatures' and 'minhash'"
+                f"signatures hold {signatures.shape[1]} permutations, not "
+                f"{self.signatures.permutations}: `permutations` must be the same in the sections "
+                "'signatures' and 'minhash'"
             )
         category = batch.column("category").to_numpy().view(np.uint64)
         hashes = band_hashes(signatures, self.banding.bands, self.banding.rows, category)
+        if shingles is not None:
+            hashes[shingles == 0] = 0
         return hashes, sketches(signatures)

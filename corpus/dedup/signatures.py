@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field
 
 from corpus.dedup.kernels import permutations, signatures, string_buffers
@@ -52,12 +53,7 @@ class Signatures(BatchStage):
 
 def sign(texts: pa.Array, config: SignaturesConfig) -> tuple[pa.Array, pa.Array]:
     """The signatures (binary, null without a shingle) and numbers of shingles of `texts`."""
-    offsets, data = string_buffers(texts)
-    a, b = permutations(config.permutations, config.seed)
-    shingling = config.shingle
-    values, counts = signatures(
-        offsets, data, fold_table(), shingling.words, shingling.size, shingling.keys, a, b
-    )
+    values, counts = signature_arrays(texts, config)
     width = 4 * config.permutations
     fixed = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width),
@@ -70,7 +66,20 @@ def sign(texts: pa.Array, config: SignaturesConfig) -> tuple[pa.Array, pa.Array]
     return fixed.cast(pa.binary()), pa.array(counts.astype(np.int32))
 
 
-def signature_matrix(minhash: pa.Array) -> np.ndarray:
+def signature_arrays(
+    texts: pa.Array, config: SignaturesConfig
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """The signatures [documents, permutations], and numbers of shingles, of `texts`."""
+    offsets, data = string_buffers(texts)
+    a, b = permutations(config.permutations, config.seed)
+    shingling = config.shingle
+    values, counts = signatures(
+        offsets, data, fold_table(), shingling.words, shingling.size, shingling.keys, a, b
+    )
+    return values, counts
+
+
+def signature_matrix(minhash: pa.Array) -> NDArray[np.uint32]:
     """The signatures of a `minhash` column without nulls: uint32 [documents, permutations]."""
     offsets, data = string_buffers(minhash)
     width = int(offsets[1] - offsets[0]) if len(minhash) else 4

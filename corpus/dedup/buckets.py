@@ -1,0 +1,113 @@
+"""Bucket records: documents and their buckets, packed, so that Spark moves blobs and not rows.
+
+One row for each batch and part of the buckets. A row a document and bucket through the JVM costs
+more than all the rest of deduplication; this is 32 bytes a document and bucket.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from corpus.dedup.kernels import string_buffers
+
+PARTS = 2048  # of all buckets, by their hash; a signature store has a file for each
+RECORDS_A_ROW = 1 << 20  # packed before they are sent: 32 MB, over all parts
+
+RECORD_SCHEMA = "part int, hashes binary, keys binary, sketches binary"
+
+# From a batch (with the column `key`): bucket hashes [rows, buckets], where 0 is no bucket, and
+# sketches [rows, 2].
+Bucketing = Callable[[pa.RecordBatch], tuple[NDArray[np.uint64], NDArray[np.uint64]]]
+
+Records = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]
+
+
+def pack(batches: Iterable[pa.RecordBatch], bucketing: Bucketing) -> Iterator[pa.RecordBatch]:
+    """Rows of RECORD_SCHEMA for the documents of `batches`."""
+    held: list[Records] = []
+    records = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        hashes, sketches = bucketing(batch)
+        rows, buckets = np.nonzero(hashes)
+        keys = batch.column("key").to_numpy()
+        held.append((hashes[rows, buckets], keys[rows], sketches[rows]))
+        records += len(rows)
+        if records >= RECORDS_A_ROW:
+            yield _by_part(held)
+            held, records = [], 0
+    if records:
+        yield _by_part(held)
+
+
+def unpack(
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]]:
+    """(part, hashes, keys, sketches [records, 2]) of each part among rows of RECORD_SCHEMA."""
+    table = pa.Table.from_batches(list(batches), schema=_PACKED)
+    if table.num_rows == 0:
+        return
+    table = table.take(pc.sort_indices(table["part"])).combine_chunks()
+    parts = table["part"].to_numpy()
+    ends = [*(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(parts)]
+    start = 0
+    for end in ends:
+        rows = table.slice(start, end - start)
+        yield (
+            int(parts[start]),
+            unblob(rows["hashes"], np.uint64),
+            unblob(rows["keys"], np.int64),
+            unblob(rows["sketches"], np.uint64).reshape(-1, 2),
+        )
+        start = end
+
+
+_PACKED = pa.schema(
+    [
+        ("part", pa.int32()),
+        ("hashes", pa.binary()),
+        ("keys", pa.binary()),
+        ("sketches", pa.binary()),
+    ]
+)
+
+
+def _by_part(held: list[Records]) -> pa.RecordBatch:
+    hashes, keys, sketches = (np.concatenate(column) for column in zip(*held, strict=True))
+    part = (hashes >> np.uint64(64 - PARTS.bit_length() + 1)).astype(np.uint16)
+    order = np.argsort(part, kind="stable")  # radix sort, on 16 bits
+    ordered = part[order].astype(np.int32)
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [len(ordered)]])
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(ordered[starts[:-1]]),
+            blobs(hashes[order], starts),
+            blobs(keys[order], starts),
+            blobs(sketches[order], starts),
+        ],
+        schema=_PACKED,
+    )
+
+
+def blobs(values: NDArray[Any], starts: NDArray[np.int64]) -> pa.Array:
+    """A binary array whose entries are values[starts[i]:starts[i + 1]], rows of `values`."""
+    width = values.dtype.itemsize * (values.shape[1] if values.ndim > 1 else 1)
+    offsets = (starts * width).astype(np.int32)
+    data = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(
+        pa.binary(), len(starts) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def unblob(column: pa.ChunkedArray, dtype: type) -> NDArray[Any]:
+    """All entries of a binary column, joined, as numbers."""
+    parts: list[NDArray[Any]] = []
+    for chunk in column.chunks:
+        offsets, data = string_buffers(chunk)
+        parts.append(data[offsets[0] : offsets[-1]].view(dtype))
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
