@@ -55,7 +55,8 @@ _RUN = re.compile(r"([！？。，、；：!?~～])\1{3,}|([.·…—＿_*=#-])\
 _LETTER_SPACED = re.compile(f"(?<![{HAN}])[{HAN}](?: +[{HAN}](?![{HAN}])){{2,}}")
 _SPACED_PAIR = re.compile(f"(?<=[{HAN}]) +(?=[{HAN}])")
 _HAN = re.compile(f"[{HAN}]")
-_TRAILING = re.compile(r"[ \t]+(?=\n|\Z)")
+# The look-behind keeps a run of spaces from being tried at each of its places.
+_TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{4,}")
 _FENCE = re.compile(r"^(?:```|~~~).*?(?:^(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
 

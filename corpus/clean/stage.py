@@ -168,21 +168,32 @@ def _remove_lines(
         content = data[base : offsets[document + 1]].tobytes()
         candidates = found[edges[document] : edges[document + 1]]
         candidates[:, prefilter.START : prefilter.END + 1] -= base
-        spans = _spans(content, candidates.tolist(), edits[document], kinds[document], settings)
+        spans = _spans(content, candidates.tolist(), kinds[document], settings)
+        for start, stop, rule in spans:
+            edits[document][rule] += len(content[start:stop].decode("utf-8", "replace").strip())
         if spans:
             result[document] = _cut(content, spans)
     return result
 
 
+def line_spans(text: str, kind: str | None, settings: CleanSettings) -> list[tuple[int, int, str]]:
+    """The lines of one text that go, in order: first byte, byte after the last, rule."""
+    data, offsets = _buffers([text])
+    found = prefilter.find_lines(data, offsets, prefilter.trigger_table())
+    return _spans(data.tobytes(), found.tolist(), kind, settings)
+
+
 def _spans(
     content: bytes,
     candidates: Sequence[Sequence[int]],
-    edits: Counter[str],
     kind: str | None,
     settings: CleanSettings,
-) -> list[tuple[int, int]]:
-    """The byte ranges of the lines to remove, in order."""
-    texts = [content[row[1] : row[2]].decode("utf-8", "replace").strip() for row in candidates]
+) -> list[tuple[int, int, str]]:
+    """The byte ranges of the lines to remove, in order, with their rules."""
+    # A line's length is that of what is visible in it, so white space must not count for patterns.
+    texts = [
+        " ".join(content[row[1] : row[2]].decode("utf-8", "replace").split()) for row in candidates
+    ]
     furniture = pages.page_furniture(
         [
             pages.Line(
@@ -208,8 +219,7 @@ def _spans(
         if rule is None and row[prefilter.FLAGS] & prefilter.REPEATED and text in repeated:
             rule = lines.REPEATED_LINE
         if rule is not None and rule not in settings.keep_lines:
-            edits[rule] += len(text)
-            spans.append((row[prefilter.START], row[prefilter.END]))
+            spans.append((row[prefilter.START], row[prefilter.END], rule))
     return spans
 
 
@@ -222,9 +232,9 @@ def _often(candidates: Sequence[Sequence[int]], texts: Sequence[str], repeats: i
     }
 
 
-def _cut(content: bytes, spans: Sequence[tuple[int, int]]) -> str:
+def _cut(content: bytes, spans: Sequence[tuple[int, int, str]]) -> str:
     parts, position = [], 0
-    for start, stop in spans:
+    for start, stop, _ in spans:
         parts.append(content[position:start])
         position = min(stop + 1, len(content))  # the line break goes with its line
     parts.append(content[position:])
