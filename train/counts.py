@@ -16,6 +16,9 @@ A table keeps, per block and bucket, by how much the count exceeds the rounded-d
 byte, made once in milliseconds.
 """
 
+# numba infers the kernels' types from their arguments; docstrings say them.
+# mypy: allow-untyped-defs
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +110,7 @@ class BlockCounts:
         return integrals
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _sine_of_half_turns(turn: float) -> float:
     """sin(pi * turn) for turn in 0…1, from additions and products alone: libraries differ."""
     x = np.pi * min(turn, 1.0 - turn)
@@ -118,7 +121,7 @@ def _sine_of_half_turns(turn: float) -> float:
     return total
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _ramp_integral(at: float, shape: int, treads: int) -> float:
     """The integral from 0 to `at` of a ramp that rises from 0 to 1 over 0…1."""
     if shape == 0:
@@ -130,8 +133,8 @@ def _ramp_integral(at: float, shape: int, treads: int) -> float:
     return below + (at - tread / treads) * tread / (treads - 1.0)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _progress(block, starts, ramps):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _progress(block, starts, ramps):
     """Where `block` lies: (stretch, how far the ramp has run in it, how far it has risen)."""
     stretch = 0
     while stretch + 1 < len(ramps) and block > starts[stretch + 1]:
@@ -139,8 +142,8 @@ def _progress(block, starts, ramps):  # type: ignore[no-untyped-def]
     return _progress_in(stretch, block, starts, ramps)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _progress_in(stretch, block, starts, ramps):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _progress_in(stretch, block, starts, ramps):
     first, scale = ramps[stretch, 0], ramps[stretch, 1]
     at = min(first + (block - starts[stretch]) / scale, 1.0)
     shape, treads = int(ramps[stretch, 2]), int(ramps[stretch, 3])
@@ -148,16 +151,16 @@ def _progress_in(stretch, block, starts, ramps):  # type: ignore[no-untyped-def]
     return stretch, (at - first) * scale, risen * scale
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _integral(bucket, progress, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _integral(bucket, progress, weights, offsets, sequences):
     """W of one bucket where `progress` says."""
     stretch, run, risen = progress
     low, high = weights[stretch, 0, bucket], weights[stretch, 1, bucket]
     return offsets[stretch, bucket] + sequences * (low * run + (high - low) * risen)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _set_offsets(starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _set_offsets(starts, ramps, weights, offsets, sequences):
     """W of every bucket where each stretch begins, from the first row on."""
     for stretch in range(len(ramps)):
         progress = _progress_in(stretch, starts[stretch + 1], starts, ramps)
@@ -165,24 +168,24 @@ def _set_offsets(starts, ramps, weights, offsets, sequences):  # type: ignore[no
             offsets[stretch + 1, bucket] = _integral(bucket, progress, weights, offsets, sequences)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _integrals(block, found, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _integrals(block, found, starts, ramps, weights, offsets, sequences):
     """W of every bucket before `block`, into `found`."""
     progress = _progress(block, starts, ramps)
     for bucket in range(len(found)):
         found[bucket] = _integral(bucket, progress, weights, offsets, sequences)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _counts_before(block, above, counts, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _counts_before(block, above, counts, starts, ramps, weights, offsets, sequences):
     progress = _progress(block, starts, ramps)
     for bucket in range(len(counts)):
         scheduled = _integral(bucket, progress, weights, offsets, sequences)
         counts[bucket] = int(np.floor(scheduled + _NEAR)) + above[block, bucket]
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _due(level, after, blocks, bucket, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _due(level, after, blocks, bucket, starts, ramps, weights, offsets, sequences):
     """The first block > `after` at whose end W of the bucket is at `level`; blocks + 1: never."""
     low, step = after, 1
     while True:
@@ -203,8 +206,8 @@ def _due(level, after, blocks, bucket, starts, ramps, weights, offsets, sequence
     return high
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fill(above, margin, insist, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _fill(above, margin, insist, starts, ramps, weights, offsets, sequences):
     """Fill the table; the largest deviation found, or infinity where `margin` is too much.
 
     With `insist` it is filled whatever the deviation.
@@ -280,8 +283,8 @@ def _fill(above, margin, insist, starts, ramps, weights, offsets, sequences):  #
     return worst
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _take_most_urgent(candidates, urgency, free, counts):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _take_most_urgent(candidates, urgency, free, counts):
     """One more sequence for the `free` candidates of least urgency value, lower buckets first."""
     if len(candidates) > 64:
         for place in np.argsort(urgency[candidates], kind="mergesort")[:free]:
@@ -298,8 +301,8 @@ def _take_most_urgent(candidates, urgency, free, counts):  # type: ignore[no-unt
         counts[candidates[place]] += 1
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _let_wait(excess, block, above, counts, integrals, starts, ramps, weights, offsets, sequences):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True)
+def _let_wait(excess, block, above, counts, integrals, starts, ramps, weights, offsets, sequences):
     """Take `excess` sequences back from the buckets that are least behind.
 
     Only after a change of sequence length or schedule can more be due than a block holds.

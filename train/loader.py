@@ -35,11 +35,16 @@ class MicroBatch(NamedTuple):
 
     def on(self, device: torch.device | str) -> "MicroBatch":
         """The same on `device`, as the int64 that embeddings and losses take."""
-        tensors = (
-            tensor.to(device, non_blocking=True).long()
-            for tensor in (self.inputs, self.labels, self.positions, self.bucket)
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=True).long()
+
+        return self._replace(
+            inputs=moved(self.inputs),
+            labels=moved(self.labels),
+            positions=moved(self.positions),
+            bucket=moved(self.bucket),
         )
-        return MicroBatch(*tensors, step=self.step, last_of_step=self.last_of_step)
 
 
 def micro_batches(
@@ -129,8 +134,14 @@ class _MicroBatches(Dataset[MicroBatch]):
         following = number + (workers.num_workers if workers is not None else 1)
         if following < self._length:
             self._reader.prefetch(self._draws(following)[0])
-        tensors = map(torch.from_numpy, (batch.inputs, batch.labels, batch.positions, batch.bucket))
-        return MicroBatch(*tensors, step=draws.step, last_of_step=last)
+        return MicroBatch(
+            torch.from_numpy(batch.inputs),
+            torch.from_numpy(batch.labels),
+            torch.from_numpy(batch.positions),
+            torch.from_numpy(batch.bucket),
+            draws.step,
+            last,
+        )
 
     def _draws(self, number: int) -> tuple[Draws, bool]:
         """The sequences of micro-batch `number`, and whether it is the last of its step."""

@@ -9,6 +9,9 @@ what fits nowhere is cut, to fill what is free. A window has the same tokens eit
 arithmetic of the stream stays what it is, and a window's arrangement follows from its place alone.
 """
 
+# numba infers the kernels' types from their arguments; docstrings say them.
+# mypy: allow-untyped-defs
+
 from typing import Any
 
 import numba
@@ -23,8 +26,8 @@ from train.tapes import block_at, locate
 FROM, LENGTH, PHASE = range(3)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _pieces(  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _pieces(
     first, size, length, rows, bucket, shard_first, shard_starts, indices, documents, itemsize
 ):
     """The documents of a block, those longer than `length` in pieces of it.
@@ -54,8 +57,8 @@ def _pieces(  # type: ignore[no-untyped-def]
     return -1, places[:found], sizes[:found]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def arrange(places, sizes, first, length, phase, key):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def arrange(places, sizes, first, length, phase, key):
     """Lay pieces into the sequences of a block.
 
     places, sizes: int64 [pieces], of the block's documents in order; first: its first token in the
@@ -127,8 +130,8 @@ def arrange(places, sizes, first, length, phase, key):  # type: ignore[no-untype
     return out_offset[by_offset], out_place[by_offset], out_size[by_offset]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def trace_packed(  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def trace_packed(
     order,
     buckets,
     starts,
@@ -197,8 +200,8 @@ def trace_packed(  # type: ignore[no-untyped-def]
     return -1, found_rows[1:], found_places[1:], found_counts[1:]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def fill_runs(  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def fill_runs(
     rows,
     places,
     counts,

@@ -38,7 +38,7 @@ def derive_key(key: np.uint64, number: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def below(key: np.uint64, size: int) -> int:
+def below(key: np.uint64, size: int) -> np.int64:
     """A number from 0…size-1 (int64) that follows from `key`."""
     return np.int64(_mix(np.uint64(key) ^ np.uint64(0xD6E8FEB86659FD93)) % np.uint64(size))
 
@@ -52,10 +52,10 @@ def _half_bits(size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def permute(index: int, size: int, key: np.uint64) -> int:
+def permute(index: int, size: int, key: np.uint64) -> np.int64:
     """Where the permutation of 0…size-1 under `key` sends `index`; all int64, `key` uint64."""
     if size <= 1:
-        return 0
+        return np.int64(0)
     rounds = _ROUNDS_WHEN_SMALL if size <= _SMALL else _ROUNDS
     seed, half = np.uint64(key), np.uint64(_half_bits(size))
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -71,10 +71,10 @@ def permute(index: int, size: int, key: np.uint64) -> int:
 
 
 @njit(cache=True, nogil=True)
-def unpermute(image: int, size: int, key: np.uint64) -> int:
+def unpermute(image: int, size: int, key: np.uint64) -> np.int64:
     """The index that `permute` sends to `image`."""
     if size <= 1:
-        return 0
+        return np.int64(0)
     rounds = _ROUNDS_WHEN_SMALL if size <= _SMALL else _ROUNDS
     seed, half = np.uint64(key), np.uint64(_half_bits(size))
     mask = (np.uint64(1) << half) - np.uint64(1)

@@ -198,7 +198,7 @@ def on_grid(weights: Floats) -> Floats:
     return result
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _fit(
     weights: Floats,
     labels: npt.NDArray[np.int64],

@@ -5,6 +5,9 @@ tokens, and marks the documents in it. All loops over tokens are plain copies th
 vector instructions; documents are found by binary search in the shard's index.
 """
 
+# numba infers the kernels' types from their arguments; docstrings say them.
+# mypy: allow-untyped-defs, disable-error-code="attr-defined,call-arg"
+
 from typing import Any
 
 import numba
@@ -36,8 +39,8 @@ def _int32_at(typing: Any, address: Any) -> Any:
     return types.CPointer(types.int32)(types.int64), make
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _pointer(index, document):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _pointer(index, document):
     """The byte in .bin at which a document begins. In .idx they lie at even addresses only."""
     halves = numba.carray(_uint16_at(index + 8 * document), 4)
     return (
@@ -48,8 +51,8 @@ def _pointer(index, document):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def document_at(index, documents, byte):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def document_at(index, documents, byte):
     """The last document that begins at or before `byte` of .bin; all int64."""
     low, high = np.int64(0), documents
     while high - low > 1:
@@ -61,8 +64,8 @@ def document_at(index, documents, byte):  # type: ignore[no-untyped-def]
     return low
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def document_start(index, documents, offset, itemsize, left):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def document_start(index, documents, offset, itemsize, left):
     """Tokens from `offset` of a shard to where the next document begins; `left` if none does."""
     document = document_at(index, documents, offset * itemsize)
     while document + 1 < documents:
@@ -73,14 +76,14 @@ def document_start(index, documents, offset, itemsize, left):  # type: ignore[no
     return left
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _count_up(positions, first):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _count_up(positions, first):
     for place in range(len(positions)):
         positions[place] = first + place
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _mark_documents(labels, positions, first, index, documents, offset, end, itemsize):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _mark_documents(labels, positions, first, index, documents, offset, end, itemsize):
     """Positions and masked labels of a run that lies at tokens offset…end-1 of a shard.
 
     first: the position of the run's first token if its document began before it.
@@ -99,8 +102,8 @@ def _mark_documents(labels, positions, first, index, documents, offset, end, ite
         document += 1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _copy_run(tokens, inputs, labels):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _copy_run(tokens, inputs, labels):
     """A run's inputs and, shifted by one, its labels; no token follows the last of a shard."""
     size = len(inputs)
     for place in range(size):
@@ -112,8 +115,8 @@ def _copy_run(tokens, inputs, labels):  # type: ignore[no-untyped-def]
         labels[follow] = IGNORED
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def shard_at(place, bucket, shard_first, shard_starts):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def shard_at(place, bucket, shard_first, shard_starts):
     """The shard in which token `place` of a bucket's tape lies, and where in it."""
     low, high = shard_first[bucket], shard_first[bucket + 1]
     while high - low > 1:
@@ -125,8 +128,8 @@ def shard_at(place, bucket, shard_first, shard_starts):  # type: ignore[no-untyp
     return low, place - shard_starts[low + bucket]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def copy_place(  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def copy_place(
     place,
     position,
     bucket,
@@ -178,8 +181,8 @@ def copy_place(  # type: ignore[no-untyped-def]
     return -1, position
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def fill(  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def fill(
     first_row,
     buckets,
     starts,
@@ -234,8 +237,8 @@ def fill(  # type: ignore[no-untyped-def]
     return rows, -1
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def trace(buckets, starts, length, span_first, spans):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def trace(buckets, starts, length, span_first, spans):
     """Where sequences lie: (row, token of the tape, tokens) of each run, in order: int64 lists."""
     rows, places, counts = [np.int64(0)], [np.int64(0)], [np.int64(0)]
     for row in range(len(buckets)):
@@ -244,7 +247,7 @@ def trace(buckets, starts, length, span_first, spans):  # type: ignore[no-untype
         while column < length:
             place, count = locate(starts[row] + column, own_spans)
             count = min(count, length - column)
-            rows.append(row)
+            rows.append(np.int64(row))
             places.append(place)
             counts.append(count)
             column += count

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from corpus.settings import Settings, UserError
 from tokenization.manifest import Manifest, ShardEntry
@@ -45,7 +45,7 @@ class CacheSettings(Settings):
     """Of all chunks on the disk at once, for each process that reads (`8589934592`, `20B`)."""
     chunk_bytes: Bytes = 2**20
     """What is fetched at a time. A schedule's `block_tokens` should be as large as that."""
-    connections: int = Field(16, ge=1)
+    connections: PositiveInt = 16
     """Fetches at a time."""
 
 
@@ -146,7 +146,8 @@ class StagedShardFiles(ShardFiles):
         )
 
     def _chunks_of(self, ranges: Iterable[tuple[int, int, int]]) -> list[Chunk]:
-        size, chunks = self._settings.chunk_bytes, {}
+        size = self._settings.chunk_bytes
+        chunks: dict[Chunk, None] = {}  # a set in order
         for shard, first, end in ranges:
             # The label of a run's last token is the token after it.
             last = min(end, int(self.tokens[shard]) - 1) * self.dtype.itemsize

@@ -11,6 +11,9 @@ pass of their own, cut and ordered in the same way (a `Span` inside a `Span`); a
 over everything. So nothing is read twice before the pass ends, and nothing is left out.
 """
 
+# numba infers the kernels' types from their arguments; docstrings say them.
+# mypy: allow-untyped-defs
+
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,8 +92,8 @@ def spans(key: np.uint64, states: Sequence[TapeState]) -> Ints:
     return np.array(rows, np.int64).reshape(-1, _COLUMNS)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _slot(value, domain, block, key):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _slot(value, domain, block, key):
     """Token `value` of a pass: (which of its blocks in order, token of it, its size). The short
     block bears the number of the full ones."""
     full, rest = domain // block, domain % block
@@ -102,8 +105,8 @@ def _slot(value, domain, block, key):  # type: ignore[no-untyped-def]
     return (value - rest) // block, (value - rest) % block, block
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _in_pass(value, domain, block, key):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _in_pass(value, domain, block, key):
     """Token `value` of a pass: where it lies in the pass's domain, and how many follow on."""
     full = domain // block
     turn = below(derive_key(key, 1), domain)
@@ -114,8 +117,8 @@ def _in_pass(value, domain, block, key):  # type: ignore[no-untyped-def]
     return position, min(size - offset, domain - position)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def block_at(drawn, rows):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def block_at(drawn, rows):
     """The block of the drawn tape in which token `drawn` lies: (its first token, its size, a key
     of its own)."""
     row = len(rows) - 1
@@ -128,8 +131,8 @@ def block_at(drawn, rows):  # type: ignore[no-untyped-def]
     return drawn - offset, size, derive_key(key, 4 + slot)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def locate(drawn, rows):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def locate(drawn, rows):
     """Where a token of the drawn tape lies on the tape, and for how many tokens both go on alike.
 
     drawn: int64, from 0. rows: int64 [spans, 9] from `spans`. Returns (position, count), int64.
