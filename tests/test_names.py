@@ -1,5 +1,6 @@
 """The folder tokenize/ and the rooms' modules must never shadow what Python itself imports."""
 
+import configparser
 import subprocess
 import sys
 import sysconfig
@@ -8,6 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOMS = {
+    "corpus": "corpus",
+    "classifiers": "classifiers",
+    "tokenization": "tokenize",
+    "train": "train",
+}
 ROOMS_RUN_AS_SCRIPTS = ("corpus", "tokenize", "train")
 
 
@@ -50,3 +57,15 @@ def test_rooms_import_only_what_the_design_allows(room: str, forbidden: tuple[st
         for name in forbidden:
             assert f"import {name}" not in text, path
             assert f"from {name}" not in text, path
+
+
+def test_setup_cfg_names_every_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = set(config["options"]["packages"].split())
+    there = set()
+    for package, folder in ROOMS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            inner = path.parent.relative_to(ROOT / folder).parts
+            there.add(".".join([package, *inner]))
+    assert named == there

@@ -5,8 +5,11 @@ a run will do.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedConfig
@@ -71,13 +74,20 @@ class RunPlan:
 
     @property
     def planned_tokens(self) -> dict[str, int]:
-        """Tokens that the mixture means to draw of each bucket."""
-        planned = self.stream.plan.stage_tokens.sum(axis=0)
+        """Tokens that the schedule's weights come to over the run's whole steps, by bucket."""
+        planned = np.zeros(len(self.bucket_names))
+        for leg in self.stream.legs:
+            first, end = leg.block, leg.block + leg.steps
+            planned += (leg.counts.scheduled(end) - leg.counts.scheduled(first)) * leg.length
         return {name: round(n) for name, n in zip(self.bucket_names, planned, strict=True)}
 
 
-def plan_run(run: RunConfig, ranks: int) -> RunPlan:
+def plan_run(run: RunConfig, ranks: int, resumed: Mapping[str, Any] | None = None) -> RunPlan:
     """Work a run out for `ranks` ranks.
+
+    Args:
+        resumed: what the checkpoint holds of the data's stream (`Stream.checkpoint`). A schedule,
+            a batch size or shards that have changed since then rule from its step on.
 
     Raises:
         UserError: the mixture cannot be drawn, a phase gets no step, the batch is too small for
@@ -85,7 +95,13 @@ def plan_run(run: RunConfig, ranks: int) -> RunPlan:
     """
     manifest = read_manifest(run.shards)
     schedule = load(run.mixture, Schedule)
-    stream = Stream(schedule, buckets_of(manifest), seed=run.seed, batch_tokens=run.batch_tokens)
+    buckets = buckets_of(manifest)
+    if resumed:
+        stream = Stream.resumed(
+            resumed, schedule, buckets, seed=run.seed, batch_tokens=run.batch_tokens
+        )
+    else:
+        stream = Stream(schedule, buckets, seed=run.seed, batch_tokens=run.batch_tokens)
     longest = schedule.longest_sequence
     if run.micro_batch_tokens % longest:
         raise UserError(
