@@ -22,6 +22,10 @@ from corpus.stage import BatchStage, verdicts
 EDITS = pa.map_(pa.string(), pa.int64())
 ROUNDS = 8  # texts settle in two or three; hypothesis has found none that needs five
 
+# Where so many characters were lost, what is left is no text either: a wrong decoding, a font with
+# code points of its own. (Single ones are slips, and are removed.)
+DAMAGE = {"replacement-characters": 0.01, "private-characters": 0.05, "control-characters": 0.05}
+
 PERSONAL_KINDS = frozenset(kind.name for kind in personal.KINDS)
 
 
@@ -104,7 +108,8 @@ def clean_texts(
     """Each text cleaned, its edits (characters removed or changed by rule), and why it is dropped.
 
     A text is dropped where nothing visible is left (by the rule that took most, or `empty` if
-    there was nothing to begin with) or where it holds personal data whose policy is drop.
+    there was nothing to begin with), where too much of it was damaged (`DAMAGE`), and where it
+    holds personal data whose policy is drop.
     """
     cleaned = [text or "" for text in texts]
     edits: list[Counter[str]] = [Counter() for _ in texts]
@@ -136,6 +141,9 @@ def clean_texts(
     for row, text in enumerate(cleaned):
         if reasons[row] is None and not text.strip():
             reasons[row] = edits[row].most_common(1)[0][0] if edits[row] else "empty"
+        for rule, share in DAMAGE.items():
+            if reasons[row] is None and edits[row][rule] > share * len(texts[row] or ""):
+                reasons[row] = rule
     return cleaned, edits, reasons
 
 

@@ -25,9 +25,13 @@ def clean(text: str, kind: str = "web", **options: object) -> tuple[str, Counter
         ("１．公司，0401－023", "1.公司，0401-023", "full-width"),
         ("零\u200b宽\ufeff度", "零宽度", "invisible-characters"),
         ("行\r\n行\u2028行", "行\n行\n行", "line-breaks"),
-        ("A\x00B\x1fC", "ABC", "control-characters"),
-        ("坏\ufffd字", "坏字", "replacement-characters"),
-        ("\uf0b7 第一项\ue000", "• 第一项", "private-characters"),
+        ("A\x00B\x1fC" + "d" * 40, "ABC" + "d" * 40, "control-characters"),
+        (
+            "坏\ufffd字" + "。" * 3 + "好" * 99,
+            "坏字" + "。" * 3 + "好" * 99,
+            "replacement-characters",
+        ),
+        ("\uf0b7 第一项\ue000" + "中" * 40, "• 第一项" + "中" * 40, "private-characters"),
         ("价格 &lt;&nbsp;5&#37; &amp;amp; 更多内容", "价格 < 5% & 更多内容", "html-entities"),
         ("太好了！！！！！！", "太好了！！！", "punctuation-runs"),
         ("招 股 意 向 书", "招股意向书", "spaces-between-han"),
@@ -134,6 +138,13 @@ def test_a_document_of_furniture_alone_is_dropped_by_its_rule():
     assert clean("首页 | 登录 | 注册\n\n返回顶部")[2] == "navigation"
     assert clean("  \n ")[2] == "empty"
     assert clean("\u200b\u200b")[2] == "invisible-characters"
+
+
+def test_a_document_that_was_decoded_wrongly_is_dropped_for_what_was_lost():
+    assert clean("招股意向书".encode("gb18030").decode("utf-8", "replace"))[2] is not None
+    assert clean("正文" * 40 + "\ufffd")[2] == "replacement-characters"
+    assert clean("正文" * 60 + "\ufffd")[2] is None
+    assert clean("正文\ue001" * 10)[2] == "private-characters"
 
 
 def test_every_rule_has_the_triggers_of_its_examples():
