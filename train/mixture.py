@@ -30,7 +30,7 @@ _EXAMPLES = """examples:
   python -m train.mixture check configs/mixture/demo.yaml --shards runs/demo/shards --checksums
       only whether it can be drawn, and whether every shard is whole
   python -m train.mixture check edited.yaml --against configs/mixture/demo.yaml --shards DIR
-      what an edit changes, and from which step on
+      what an edit changes, and from which step on; --at-step 1200 if the run stands there
 """
 
 
@@ -72,6 +72,15 @@ def _check(stream: Stream, options: argparse.Namespace, console: Console) -> Non
         console.print(f"warning: {warning}", highlight=False)
     if options.against is not None:
         other = _stream(load(options.against, Schedule), stream.buckets, options)
+        if options.at_step is not None:
+            stream = Stream(
+                stream.plan.schedule,
+                stream.buckets,
+                seed=options.seed,
+                batch_tokens=options.batch_tokens,
+                history=other.segments,
+                from_step=options.at_step,
+            )
         difference_table(other, stream, str(options.against), str(options.schedule), console)
 
 
@@ -122,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "check":
             sub.add_argument("--against", metavar="OTHER", help="the schedule before the edit")
+            sub.add_argument(
+                "--at-step",
+                type=int,
+                metavar="N",
+                help="the run has drawn N steps by OTHER when the edit comes; else from the start",
+            )
             sub.add_argument(
                 "--checksums", action="store_true", help="read every shard and check its checksum"
             )

@@ -82,6 +82,9 @@ def test_check_tells_from_which_step_an_edit_shows(
     status, out, _ = run(capsys, "check", edited, "--against", schedule, "--shards", shards)
     assert status == 0
     assert "before step 5 (640 tokens); from there on it differs" in out
+    arguments = ("check", edited, "--against", schedule, "--shards", shards, "--at-step", 8)
+    status, out, _ = run(capsys, *arguments)
+    assert "before step 8 (1,024 tokens)" in out
     status, out, _ = run(capsys, "check", schedule, "--against", schedule, "--shards", shards)
     assert "draws exactly what" in out
 
