@@ -281,8 +281,23 @@ def chinese_counts(text: str) -> Counter:
     return Counter({"han": han, "broken": broken, "spaces": spaces, "junk": junk})
 
 
+def is_torn(layout: Layout, line: Line) -> bool:
+    """Is the line a piece of one that justification tore at a wide gap?"""
+    middle = (line.top + line.bottom) / 2
+    return any(
+        abs((other.top + other.bottom) / 2 - middle) < 3
+        and (0 < line.left - other.right < 25 or 0 < other.left - line.right < 25)
+        for other in layout.lines
+        if other is not line
+    )
+
+
 def follow_counts(pages: list[str], page_layouts: list[Layout]) -> Counter:
-    """Pairs (line, the line right below it in its column and font size) that the output joins."""
+    """Pairs (line, the line right below it in its column and font size) that the output joins.
+
+    A piece of a torn line is, rightly read, followed by the line's other piece and not by what
+    stands below it: so pairs of whole lines are counted by themselves too.
+    """
     counts = Counter()
     for page, layout in zip(pages, page_layouts, strict=False):
         plain = squeezed(page)
@@ -295,6 +310,9 @@ def follow_counts(pages: list[str], page_layouts: list[Layout]) -> Counter:
                 counts["all"] += 1
                 seam = squeezed(line.text)[-10:] + squeezed(following.text)[:10]
                 counts["kept"] += seam in plain
+                if not (is_torn(layout, line) or is_torn(layout, following)):
+                    counts["whole"] += 1
+                    counts["whole kept"] += seam in plain
     return counts
 
 
@@ -330,6 +348,8 @@ def papers_part(tool, options) -> dict[str, float]:
                 two_columns += counts
     print(f"  lines followed by the next line of their column: {share(follows)}")
     print(f"  the same on pages in two columns: {share(two_columns)}")
+    whole = two_columns["whole kept"] / max(1, two_columns["whole"])
+    print(f"  the same, lines that justification tore aside: {whole:.3f} of {two_columns['whole']}")
     return {"column_continuity": two_columns["kept"] / max(1, two_columns["all"])}
 
 

@@ -16,6 +16,7 @@ pymupdf.TOOLS.mupdf_display_warnings(False)
 
 SCANNED_CHARACTERS = 20
 """A page with an image and fewer characters of text than this is a scan."""
+FILE_NAME = re.compile(r"\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft)", re.I)
 ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError)
 """What PyMuPDF raises on broken pages."""
 

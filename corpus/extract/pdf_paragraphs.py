@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 from corpus.extract.pdf_lines import WIDE, Line
 
@@ -14,6 +15,10 @@ BULLET = re.compile(
     r"[一二三四五六七八九十]{1,3}、|第[一二三四五六七八九十百]{1,4}[章节条])"
 )
 BULLET_SIGN = re.compile(r"^[•●▪■◆◇○►➢✓※\uf06c\uf0b7\uf06e\uf0d8]\s*")
+WORD_GAP = 1.35
+"""Font sizes: the widest gap between two words of one justified line."""
+PROSE = 36
+"""Signs a line (a Chinese one counts as two) in running text."""
 HYPHENATED = re.compile(r"[a-z]{2}-$")
 
 
@@ -32,17 +37,65 @@ class Block:
 
 def paragraphs(lines: list[Line], body_size: float) -> list[Block]:
     """The paragraphs of a page's lines, in reading order."""
+    blocks: list[Block] = []
+    whole, _ = _merged(lines)
+    for run in runs(whole):
+        blocks.extend(_split(run, body_size))
+    return blocks
+
+
+def runs(lines: list[Line]) -> list[list[Line]]:
+    """The lines as runs that read on downwards, each in its column."""
     following = _successors(lines)
     has_before = {id(after) for after in following.values()}
-    blocks: list[Block] = []
+    found: list[list[Line]] = []
     for line in lines:
         if id(line) in has_before:
             continue
-        chain = [line]
-        while (after := following.get(id(chain[-1]))) is not None:
-            chain.append(after)
-        blocks.extend(_split(chain, body_size))
-    return blocks
+        run = [line]
+        while (after := following.get(id(run[-1]))) is not None:
+            run.append(after)
+        found.append(run)
+    return found
+
+
+def prose(lines: list[Line]) -> set[int]:
+    """The ids of the lines that surely are running text: runs of several long lines."""
+    found: set[int] = set()
+    whole, parts = _merged(lines)
+    for run in runs(whole):
+        if len(run) < 3:
+            continue
+        signs = sum(len(line.text) + len(re.findall(f"[{WIDE}]", line.text)) for line in run)
+        if signs >= PROSE * len(run):
+            for line in run:
+                found.update(parts[id(line)])
+    return found
+
+
+def _merged(lines: list[Line]) -> tuple[list[Line], dict[int, list[int]]]:
+    """Lines that justification tore apart made whole; and of each (by id) the ids of its parts."""
+    whole: list[Line] = []
+    parts: dict[int, list[int]] = {}
+    for line in sorted(lines, key=lambda x: x.order):
+        before = whole[-1] if whole else None
+        if (
+            before is not None
+            and abs(before.bottom - line.bottom) < 0.25 * line.size
+            and abs(before.size - line.size) < 0.15 * line.size
+            and -0.2 * line.size < line.left - before.right < WORD_GAP * line.size
+        ):
+            glue = "" if STARTS_WIDE.match(line.text) else " "
+            joined = Line(
+                before.left, min(before.top, line.top), line.right, max(before.bottom, line.bottom),
+                before.size, before.text + glue + line.text, before.bold, before.order,
+            )  # fmt: skip
+            whole[-1] = joined
+            parts[id(joined)] = [*parts.pop(id(before)), id(line)]
+        else:
+            whole.append(line)
+            parts[id(line)] = [id(line)]
+    return whole, parts
 
 
 def usual_size(pages: list[list[Line]]) -> float:
@@ -103,7 +156,7 @@ def _split(chain: list[Line], body_size: float) -> list[Block]:
     """Cut a column's run of lines into paragraphs."""
     left = min(line.left for line in chain)
     right = max(line.right for line in chain)
-    gaps = sorted(after.top - line.bottom for line, after in zip(chain, chain[1:], strict=False))
+    gaps = sorted(after.top - line.bottom for line, after in pairwise(chain))
     usual_gap = gaps[len(gaps) // 2] if gaps else 0.0
     blocks: list[Block] = []
     part: list[Line] = []

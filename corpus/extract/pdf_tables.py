@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pymupdf
 
 from corpus.extract.pdf_lines import Line
-from corpus.extract.pdf_paragraphs import join_lines
+from corpus.extract.pdf_paragraphs import join_lines, prose
 
 MIN_ROWS = 3
 PROSE = 34
@@ -35,7 +35,8 @@ class _Row:
 
 def find_tables(page: pymupdf.Page, lines: list[Line]) -> list[Table]:
     """The tables among the lines of a page."""
-    rows = _rows(lines)
+    running = prose(lines)
+    rows = _rows([line for line in lines if id(line) not in running])
     if sum(len(row.cells) >= 2 for row in rows) < MIN_ROWS:
         return []
     rules = _horizontal_rules(page)
