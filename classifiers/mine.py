@@ -114,7 +114,7 @@ def _propose(config: Mining, folder: str, batch: pa.RecordBatch) -> Iterator[Can
         else:
             continue
         piece = text[scores.begin[place, k] : scores.end[place, k]]
-        words = " | ".join(dict.fromkeys(hit.word for hit in matcher.hits(piece)))
+        words = " | ".join(dict.fromkeys(piece[h.begin : h.end] for h in matcher.hits(piece)))
         source, tie = row["source"] or "", draw_key(text, config.seed)
         yield Candidate(
             f"{reason}/{source}", f"{key}-{tie}", row["doc_id"] or tie, piece, model.labels[k],

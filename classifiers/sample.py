@@ -119,7 +119,9 @@ def excerpt(
     begin = _densest(hits, size) if hits else 0
     begin = max(0, min(begin, len(text) - size))
     piece = text[begin : begin + size]
-    inside = [hit.word for hit in hits if begin <= hit.begin and hit.end <= begin + size]
+    inside = [
+        text[hit.begin : hit.end] for hit in hits if begin <= hit.begin and hit.end <= begin + size
+    ]
     words = " | ".join(dict.fromkeys(inside))
     key = draw_key(text, seed)
     return Candidate(
