@@ -19,7 +19,7 @@ def test_workers_import_all_rooms_from_the_zip(tmp_path: Path) -> None:
         f"import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
         f"sys.path_hooks = [h for h in sys.path_hooks if 'editable' not in repr(h)]; "
         f"sys.path.insert(0, {str(archive)!r}); "
-        "import tokenize, corpus.stage, tokenization.build_shards, classifiers.harm; "
+        "import tokenize, corpus.pipeline, tokenization.build_shards, classifiers.harm; "
         "from corpus.stage import code_version; code_version('corpus.selection.stage'); "
         "print(corpus.__file__, tokenization.__file__)"
     )
