@@ -9,8 +9,11 @@ The end of a phase leaves `phase-NAME/`: the weights alone, in fp32, as a Huggin
 the same marker.
 """
 
+import argparse
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -28,6 +31,7 @@ from train.launch import Ranks, deepspeed
 
 MARKER = "COMPLETE.json"
 PROGRESS = "progress.json"
+SKIPPED = "skipped-steps.json"
 _SUMS = ".files.json"
 
 
@@ -266,7 +270,7 @@ def write_marker(target: Path, sums: list[str] | None = None) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what an interrupted run left: folders without a marker."""
-    for path in [*folder.glob("step-*"), *folder.glob("phase-*"), *folder.glob("removed-*")]:
+    for path in [*folder.glob("step-*"), *folder.glob("phase-*"), *folder.glob("universal-*")]:
         if path.is_dir() and not (path / MARKER).exists():
             shutil.rmtree(path)
 
@@ -297,6 +301,52 @@ def _seal(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def roll_back(folder: Path, to_step: int, skip: list[int]) -> None:
+    """Make `to_step` or a checkpoint before it the newest, and have the steps `skip` left out."""
+    write_json(folder / SKIPPED, sorted(skip))
+    for path in folder.glob(f"*/{PROGRESS}"):
+        if read_progress(path.parent).step > to_step:
+            remove(path.parent)
+
+
+def skipped_steps(folder: Path) -> frozenset[int]:
+    """The steps that rollbacks have found bad."""
+    path = folder / SKIPPED
+    return frozenset(json.loads(path.read_text())) if path.exists() else frozenset()
+
+
+def fits(point: ResumePoint, ranks: Ranks, stage: int) -> bool:
+    """Whether as many ranks under the same ZeRO stage wrote the checkpoint: else `universal`."""
+    saved = point.progress
+    return (saved.world_size, saved.zero_stage) == (ranks.world_size, stage)
+
+
+def universal(point: ResumePoint, ranks: Ranks) -> ResumePoint:
+    """The same state in DeepSpeed's universal form, which any number of ranks can load.
+
+    All ranks call it together; the first converts. `sweep` removes the form at the next start.
+    """
+    target = point.path.with_name(point.path.name.replace("step-", "universal-"))
+    if ranks.is_first:
+        from deepspeed.checkpoint import ds_to_universal
+
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.redirect_stdout(io.StringIO()):  # it narrates every file
+            ds_to_universal.main(
+                argparse.Namespace(
+                    input_folder=str(point.path),
+                    output_folder=str(target),
+                    num_extract_workers=1,
+                    num_merge_workers=1,
+                    keep_temp_folder=False,
+                    strict=True,
+                    inject_missing_state=True,
+                )
+            )
+    torch.distributed.barrier()
+    return dataclasses.replace(point, path=target)
 
 
 def load(engine: Any, point: ResumePoint) -> None:

@@ -20,12 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from corpus.settings import command
 from train import checkpoint, launch
+from train.accumulate import adding_in_place
 from train.attention import choose_attention
-from train.checkpoint import Progress, Writer
+from train.checkpoint import Progress, ResumePoint, Writer
 from train.engine import full_weights, start_engine, trained_parameters
 from train.evaluate import HeldOut, evaluate, held_out
 from train.export import export
@@ -34,10 +36,12 @@ from train.journal import Journal, write_summary
 from train.launch import Ranks
 from train.learning_rate import learning_rate
 from train.model import first_model, model_shape, save_weights, saved_model
-from train.run_config import RunConfig, read_run_config
+from train.run_config import RunConfig, deepspeed_config, read_run_config, zero_stage
 from train.run_plan import PhasePlan, RunPlan, describe, plan_run
 from train.throughput import ModelFlops, device_name, matrix_weights, peak_flops, phase_flops
 from train.watch import LossWatch, poison
+
+STARTED = time.monotonic()
 
 
 @command
@@ -93,16 +97,50 @@ class Run:
     writer: Writer
     feed: Feed
     samples: list[HeldOut]
+    skip: frozenset[int] = frozenset()
+    """Steps that are left out, data and all, since a rollback found them bad."""
     stop_requested: bool = False
+
+
+@dataclass
+class Rollback(Exception):
+    """Go back to a checkpoint before `to_step` or earlier, and leave the steps `skip` out."""
+
+    to_step: int
+    skip: list[int]
+
+
+class TooManyBadSteps(Exception):
+    """The run is not to go on like this."""
 
 
 def train(config: RunConfig, ranks: Ranks) -> int:
     """Run every phase that is not finished, then evaluate, export and summarize.
 
     Returns:
-        The exit status: 0, or 143 after a SIGTERM (everything is saved; run it again).
+        The exit status: 0, 143 after a SIGTERM (all is saved; run it again), or 3 if the run
+        stopped itself because of bad steps.
     """
-    plan = plan_run(config, ranks.world_size)
+    while True:
+        run, point = prepare(config, ranks)
+        try:
+            return train_phases(run, point)
+        except Rollback as decision:
+            run.writer.wait()
+            if ranks.is_first:
+                checkpoint.roll_back(run.writer.folder, decision.to_step, decision.skip)
+            torch.distributed.barrier()
+        except TooManyBadSteps as reason:
+            run.writer.wait()
+            run.journal.event(run.progress.step, "stop", reason=str(reason))
+            run.journal.say(f"stopped: {reason}")
+            return 3
+        finally:
+            run.journal.close()
+
+
+def prepare(config: RunConfig, ranks: Ranks) -> tuple[Run, ResumePoint | None]:
+    """Find where the run stands on disk, and work out what is left of it."""
     folder = Path(config.output)
     checkpoints = folder / "checkpoints"
     if ranks.is_first:
@@ -111,6 +149,7 @@ def train(config: RunConfig, ranks: Ranks) -> int:
     torch.distributed.barrier()
     point = checkpoint.resume_point(checkpoints, ranks)
     progress = point.progress if point else Progress()
+    plan = plan_run(config, ranks.world_size, progress.stream)
     run = Run(
         config,
         plan,
@@ -133,46 +172,39 @@ def train(config: RunConfig, ranks: Ranks) -> int:
             config.evaluation.tokens_per_bucket,
             config.evaluation.sequence_length or plan.schedule.longest_sequence,
         ),
+        checkpoint.skipped_steps(checkpoints),
     )
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stop_requested", True))
+    return run, point
+
+
+def train_phases(run: Run, point: ResumePoint | None) -> int:
+    """Every phase that is not finished, then the end of the run; the exit status."""
+    progress = run.progress
     engine: Any = None
-    for number, phase in enumerate(plan.phases):
-        if progress.step > phase.end or (
-            progress.step == phase.end and not (point and point.whole)
-        ):
+    for number, phase in enumerate(run.plan.phases):
+        inside = point is not None and point.whole
+        if progress.step > phase.end or (progress.step == phase.end and not inside):
             continue
         engine = None  # frees the last phase's optimizer before the next one's is built
-        engine = open_phase(run, number)
-        if point and point.whole and progress.step > phase.first:
-            checkpoint.load(engine, point)
-            run.journal.event(progress.step, "resume", checkpoint=point.path.name)
-            run.journal.say(f"continuing after step {progress.step} from {point.path}")
-        else:
-            run.journal.event(
-                progress.step,
-                "phase",
-                name=phase.name,
-                first_step=phase.first,
-                steps=phase.steps,
-                trained_parameters=trained_parameters(engine.module),
-            )
+        engine = open_phase(run, number, point if inside else None)
         point = None
         if progress.step == 0 and not progress.scored:
             score(run, engine)
         if not train_phase(run, engine, phase):
-            run.journal.close()
             return 128 + signal.SIGTERM
         close_phase(run, engine, phase)
     if engine is None:
-        run.journal.say(f"{config.name}: this run is finished; {folder / 'model'} holds its model")
+        run.journal.say(f"{run.config.name}: all steps are taken; writing model and summary")
     finish(run)
-    run.journal.close()
     return 0
 
 
-def open_phase(run: Run, number: int) -> Any:
-    """A fresh engine over the weights that the phase before left, or the run's first weights."""
+def open_phase(run: Run, number: int, point: ResumePoint | None) -> Any:
+    """A fresh engine over the weights that the phase before left, or the run's first weights;
+    with `point`, a checkpoint inside the phase, in the state saved there."""
     config, plan, ranks = run.config, run.plan, run.ranks
+    phase = plan.phases[number]
     dtype = torch.bfloat16 if config.precision.weights == "bf16" else torch.float32
     attention = choose_attention(config.backends.attention, ranks.device, dtype)
     if number:
@@ -181,8 +213,31 @@ def open_phase(run: Run, number: int) -> Any:
     else:
         model = first_model(config, plan.shape, attention)
     old_rows = model_shape(config).vocab_size
-    settings = plan.phases[number].settings
-    return start_engine(config, settings, model, plan.accumulation_steps, old_rows, ranks)
+    stage = zero_stage(deepspeed_config(config, 1))
+    convert = point is not None and not checkpoint.fits(point, ranks, stage)
+    engine = start_engine(
+        config, phase.settings, model, plan.accumulation_steps, old_rows, ranks, convert
+    )
+    if point is None:
+        run.journal.event(
+            run.progress.step,
+            "phase",
+            name=phase.name,
+            first_step=phase.first,
+            steps=phase.steps,
+            trained_parameters=trained_parameters(engine.module),
+        )
+    else:
+        checkpoint.load(engine, checkpoint.universal(point, ranks) if convert else point)
+        run.journal.event(
+            run.progress.step,
+            "resume",
+            checkpoint=point.path.name,
+            seconds=time.monotonic() - STARTED,
+        )
+        run.journal.say(f"continuing after step {run.progress.step} from {point.path}")
+    run.progress.world_size, run.progress.zero_stage = ranks.world_size, stage
+    return engine
 
 
 def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
@@ -194,6 +249,10 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
     micro_batches = run.feed.steps(progress.step, phase.end)
     while progress.step < phase.end:
         step = progress.step
+        if step in run.skip:
+            next(micro_batches)
+            progress.step += 1
+            continue
         waiting = time.monotonic()
         batch = next(micro_batches)
         data_seconds = time.monotonic() - waiting
@@ -209,6 +268,7 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
         else:
             progress.bad_steps.append(step)
             report_bad_step(run, batch, result, step, watch.limit())
+            decide_on_bad_step(run, step)
         if progress.step % config.logging.every_steps == 0 or progress.step == phase.end:
             run.journal.step(
                 {
@@ -227,6 +287,7 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
             meter.restart()
         every = config.checkpoints.every_steps
         if result.stop or (every and progress.step % every == 0 and progress.step < phase.end):
+            progress.stream = run.plan.stream.checkpoint(progress.step)
             run.writer.save(engine, progress)
             meter.restart()
         if result.stop:
@@ -269,35 +330,34 @@ def take_step(
     )  # dropout, if the model has any
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
-    buckets = len(run.plan.bucket_names)
-    predicted_here = sum(micro_batch.predicted for micro_batch in batch)
-    predicted = torch.tensor(float(predicted_here), dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(predicted)
+    # Rows: tokens to predict, tokens; both are known before anything is computed.
+    counts = np.sum([(part.predicted, part.drawn) for part in batch], axis=0)
+    shared = torch.from_numpy(counts.astype(np.float64)).to(device)
+    torch.distributed.all_reduce(shared)
+    predicted = shared[0].sum()
     # DeepSpeed averages gradients over ranks, so a rank's share is multiplied by their number.
     scale = (world_size / predicted).float()
-    sums = torch.zeros(3 * buckets + 1, dtype=torch.float64, device=device)
-    for number, micro_batch in enumerate(batch):
-        losses = engine(
-            micro_batch.inputs,
-            micro_batch.positions,
-            micro_batch.labels,
-            micro_batch.documents,
-            scale=scale,
-        )
-        micro_batch.add_to(sums[:-1].view(3, buckets), losses.detach())
+    sums = torch.zeros(counts.shape[1] + 1, dtype=torch.float64, device=device)
+    nats = sums[:-1]
+    last = len(batch) - 1
+    for number, part in enumerate(batch):
+        losses = engine(part.inputs, part.positions, part.labels, part.documents, scale=scale)
+        part.add_to(nats, losses.detach())
         loss = losses.sum()
-        if number == len(batch) - 1:
+        if number == last:
             sums[-1] = float(run.stop_requested)
             torch.distributed.all_reduce(sums)
-            loss = loss * poison(sums[:buckets].sum() / predicted, spike_limit).float()
-        engine.backward(loss, scale_wrt_gas=False)
+            loss = loss * poison(nats.sum() / predicted, spike_limit).float()
+        with adding_in_place(0 < number < last):
+            engine.backward(loss, scale_wrt_gas=False)
         engine.step()
-    nats, counts, drawn = sums[:-1].view(3, buckets).tolist()
+    nats_of_buckets = nats.tolist()
+    predicted_of_buckets, drawn = shared.long().tolist()
     return StepResult(
-        loss=sum(nats) / sum(counts),
-        nats=nats,
-        predicted=[round(count) for count in counts],
-        drawn=[round(count) for count in drawn],
+        loss=sum(nats_of_buckets) / sum(predicted_of_buckets),
+        nats=nats_of_buckets,
+        predicted=predicted_of_buckets,
+        drawn=drawn,
         applied=engine.was_step_applied(),
         stop=bool(sums[-1] > 0),
     )
@@ -372,6 +432,28 @@ def report_bad_step(
     )
 
 
+def decide_on_bad_step(run: Run, step: int) -> None:
+    """Go on without the update, or do as `watch.on_bad_step` says.
+
+    Raises:
+        Rollback: go back.
+        TooManyBadSteps: stop.
+    """
+    watch = run.config.watch
+    bad = sorted({*run.progress.bad_steps, *run.skip})
+    if watch.on_bad_step == "stop":
+        raise TooManyBadSteps(f"step {step + 1} is not sound, and watch.on_bad_step is stop")
+    if len(bad) >= watch.most_bad_steps:
+        raise TooManyBadSteps(
+            f"{len(bad)} steps were not sound (watch.most_bad_steps); look at the learning rate, "
+            "and in metrics.jsonl at the documents of these steps"
+        )
+    if watch.on_bad_step == "rollback":
+        back = max(0, step + 1 - watch.rollback_steps)
+        run.journal.event(step + 1, "rollback", to_step=back)
+        raise Rollback(back, [*run.skip, *range(back, step + 1)])
+
+
 def score(run: Run, engine: Any) -> None:
     """Evaluate on the held-out samples and record it."""
     scores = evaluate(engine, run.samples, run.ranks, run.plan.micro_batch_tokens)
@@ -390,6 +472,7 @@ def close_phase(run: Run, engine: Any, phase: PhasePlan) -> None:
     weights = full_weights(engine)
     if run.ranks.is_first:
         save_weights(target, engine.module.causal_lm.config, weights)
+        run.progress.stream = run.plan.stream.checkpoint(run.progress.step)
         checkpoint.write_json(target / checkpoint.PROGRESS, asdict(run.progress))
         checkpoint.write_marker(target)
     torch.distributed.barrier()

@@ -11,9 +11,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from corpus.settings import UserError
+from train.accumulate import accumulate_in_products
 from train.adapters import add_adapters, merge_adapters
 from train.launch import Ranks, deepspeed
 from train.model import (
+    FUSED_FAMILIES,
     PackedLanguageModel,
     cast_weights,
     choose_trained,
@@ -31,11 +33,13 @@ def start_engine(
     accumulation_steps: int,
     old_rows: int,
     ranks: Ranks,
+    universal: bool = False,
 ) -> Any:
     """A fresh engine that trains what `phase` trains, from fp32 weights on the CPU.
 
     Args:
         old_rows: rows of the embedding that the base tokenizer knew, for `rows: new`.
+        universal: the engine will load a universal checkpoint.
     """
     if phase.train == "lora":
         add_adapters(causal_lm, phase.lora, run.seed)
@@ -44,17 +48,25 @@ def start_engine(
     if phase.rows == "new":
         freeze_old_rows(causal_lm, old_rows)
         weight_decay = 0.0  # it would shrink the rows that must not change
+    kernels = choose_kernels(run, causal_lm, ranks.device)
+    use_kernels(causal_lm, kernels)
     if run.precision.activation_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     model = PackedLanguageModel(causal_lm)
+    causal_lm.get_output_embeddings().fast = kernels != "torch"
     model.train()
     masters = {}
     if run.precision.weights == "bf16":
         masters = _finer_than_bf16(model)
         cast_weights(model, torch.bfloat16)
-    config = deepspeed_config(run, accumulation_steps)
+    config = deepspeed_config(run, accumulation_steps, universal)
     model.to(ranks.device)
     optimizer = _new_optimizer(run, parameter_groups(model, weight_decay), config, ranks)
+    if run.backends.compile:
+        for block in causal_lm.base_model.layers:
+            block.compile()
+    if kernels == "triton" and zero_stage(config) <= 1 and phase.train == "all":
+        accumulate_in_products(causal_lm.base_model.layers)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
@@ -63,9 +75,43 @@ def start_engine(
         if name in masters:
             deepspeed.utils.safe_set_full_fp32_param(parameter, masters[name].to(ranks.device))
     if zero_stage(config) in (1, 2):
-        # DeepSpeed looks for Inf and NaN in bf16 and fp16 only; train.watch relies on it.
+        # A norm that is not finite leaves the weights alone (train.watch relies on it), so
+        # DeepSpeed need not look at every single number before.
         engine.optimizer.check_grad_overflow = True
+        engine.optimizer.check_overflow = _leave_it_to_the_norm
     return engine
+
+
+def _leave_it_to_the_norm(partition_gradients: bool = True) -> None:
+    """In the place of DeepSpeed's check_overflow; its optimizer then looks at the norm."""
+
+
+def choose_kernels(run: RunConfig, causal_lm: PreTrainedModel, device: torch.device) -> str:
+    """`torch`, `triton` or `liger`; `auto` is `triton` on a GPU in bf16 where blocks are known."""
+    wanted = run.backends.kernels
+    half = device.type == "cuda" and run.precision.weights == "bf16"
+    if wanted == "auto":
+        known = causal_lm.config.model_type in FUSED_FAMILIES and not run.backends.compile
+        return "triton" if half and known else "torch"
+    if wanted != "torch" and not half:
+        raise UserError(f"backends.kernels: {wanted} needs a GPU and bf16; take 'torch'")
+    return wanted
+
+
+def use_kernels(causal_lm: PreTrainedModel, kernels: str) -> None:
+    """Exchange the forward methods of the model's blocks for those of `kernels`."""
+    if kernels == "triton":
+        from train.fast_blocks import fuse_blocks
+
+        fuse_blocks(causal_lm, causal_lm.config._attn_implementation)
+    elif kernels == "liger":
+        try:
+            from liger_kernel.transformers import _apply_liger_kernel_to_instance
+        except ImportError as error:
+            raise UserError("backends.kernels: liger needs the package liger-kernel") from error
+        _apply_liger_kernel_to_instance(
+            model=causal_lm, fused_linear_cross_entropy=False, cross_entropy=False
+        )
 
 
 def full_weights(engine: Any) -> dict[str, torch.Tensor]:

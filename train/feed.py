@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from train.attention import Documents, find_documents
 from train.launch import Ranks
@@ -31,19 +32,19 @@ class MicroBatch:
     labels: torch.Tensor
     """int64 [T], the next token, or -100."""
     buckets: torch.Tensor
-    """int64 [T]: the bucket of each token's sequence."""
+    """int64 [sequences]: where each comes from."""
     documents: Documents
-    predicted: int
-    """Labels that are not -100."""
+    predicted: NDArray[np.int64]
+    """int64 [buckets]: labels that are not -100, on the host."""
+    drawn: NDArray[np.int64]
+    """int64 [buckets]: tokens, on the host."""
     draws: Draws
     """Where the sequences come from."""
 
-    def add_to(self, sums: torch.Tensor, losses: torch.Tensor) -> None:
-        """Add this micro-batch to sums [3, buckets]: nats, predicted tokens, tokens."""
-        learned = self.labels != IGNORED
-        sums[0].index_add_(0, self.buckets, losses.to(sums.dtype))
-        sums[1].index_add_(0, self.buckets, learned.to(sums.dtype))
-        sums[2].index_add_(0, self.buckets, torch.ones_like(losses, dtype=sums.dtype))
+    def add_to(self, nats: torch.Tensor, losses: torch.Tensor) -> None:
+        """Add the tokens' losses, fp32 [T], to nats, fp64 [buckets]."""
+        of_sequences = losses.view(len(self.buckets), -1).sum(1, dtype=nats.dtype)
+        nats.index_add_(0, self.buckets, of_sequences)
 
 
 class Feed:
@@ -84,9 +85,9 @@ class Feed:
     def _micro_batch(self, draws: Draws) -> MicroBatch:
         batch = self._reader.read(draws)
         device = self._ranks.device
-        labels = batch.labels.reshape(-1)
+        number = len(self._plan.stream.buckets)
 
-        def move(array: np.ndarray) -> torch.Tensor:
+        def move(array: NDArray[np.int32]) -> torch.Tensor:
             tensor = torch.from_numpy(np.ascontiguousarray(array.reshape(-1), dtype=np.int64))
             if device.type == "cuda":
                 return tensor.pin_memory().to(device, non_blocking=True)
@@ -95,9 +96,12 @@ class Feed:
         return MicroBatch(
             inputs=move(batch.inputs),
             positions=move(batch.positions),
-            labels=move(labels),
-            buckets=move(np.repeat(batch.bucket, draws.length)),
+            labels=move(batch.labels),
+            buckets=move(batch.bucket),
             documents=find_documents(batch.positions, device),
-            predicted=int((labels != IGNORED).sum()),
+            predicted=np.bincount(batch.bucket, (batch.labels != IGNORED).sum(1), number).astype(
+                np.int64
+            ),
+            drawn=np.bincount(batch.bucket, minlength=number) * draws.length,
             draws=draws,
         )

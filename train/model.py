@@ -19,6 +19,8 @@ from train.run_config import Phase, RopeConfig, RunConfig
 from train.vocabulary import grow, old_pieces, vocabulary_size
 
 WEIGHTS = "model.safetensors"
+FUSED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+"""The `model_type`s whose blocks `train.fast_blocks` knows."""
 
 
 class PackedLanguageModel(nn.Module):

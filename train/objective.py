@@ -23,7 +23,7 @@ class LossHead(nn.Linear):
     ZeRO-3 gathers the weight when it is called.
     """
 
-    tokens_at_a_time = 4096
+    tokens_at_a_time = 8192
     fast = False
     """Softmax and gradient in one Triton kernel (GPU only)."""
 
@@ -128,6 +128,6 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
     if left.dtype == torch.float32:
         total.addmm_(left, right)
     elif left.is_cuda:
-        total += torch.mm(left, right, out_dtype=torch.float32)
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
         total += (left @ right).float()

@@ -127,10 +127,10 @@ class Precision(Settings):
 class Backends(Settings):
     """Which kernels do the work. `auto` takes the fastest that this machine has."""
 
-    attention: Literal["auto", "documents", "varlen", "cudnn", "flash", "sdpa"] = "auto"
-    """`documents`: one SDPA call a document, any device; `varlen`: torch's variable-length
-    FlashAttention; `cudnn`: cuDNN's; `flash`: the flash-attn package; `sdpa`: transformers' own
-    with a full mask, to compare with."""
+    attention: Literal["auto", "documents", "varlen", "flex", "flash", "sdpa"] = "auto"
+    """`documents`: one SDPA call a document, any device; `varlen`: torch's own FlashAttention 2;
+    `flex`: torch's FlexAttention, compiled; `flash`: the package flash-attn-4 (or flash-attn);
+    `sdpa`: transformers' own with a full mask, to compare with."""
     kernels: Literal["auto", "torch", "triton", "liger"] = "auto"
     """Norm, rotary embedding, gated activation and loss: plain torch, this project's Triton
     kernels, or the liger-kernel package's."""
@@ -257,10 +257,13 @@ _OURS = (
 )
 
 
-def deepspeed_config(run: RunConfig, accumulation_steps: int) -> dict[str, Any]:
+def deepspeed_config(
+    run: RunConfig, accumulation_steps: int, universal: bool = False
+) -> dict[str, Any]:
     """The dictionary that `deepspeed.initialize` gets: the user's keys and those that follow.
 
-    A micro-batch is one flattened row to DeepSpeed, whatever the sequences in it.
+    A micro-batch is one flattened row to DeepSpeed, whatever the sequences in it. `universal`: the
+    engine will load a universal checkpoint.
 
     Raises:
         UserError: the JSON cannot be read, or says something that the run config decides.
@@ -293,6 +296,8 @@ def deepspeed_config(run: RunConfig, accumulation_steps: int) -> dict[str, Any]:
         "gradient_clipping": run.optimizer.gradient_clipping,
         "zero_optimization": zero,
     }
+    if universal:
+        merged["checkpoint"] = {**merged.get("checkpoint", {}), "load_universal": True}
     if bf16:
         merged["bf16"] = {"enabled": True}
     return merged

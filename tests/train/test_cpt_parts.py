@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from corpus.settings import UserError
+from train.accumulate import accumulate_in_products, adding_in_place
 from train.adapters import add_adapters, merge_adapters
 from train.attention import find_documents
 from train.learning_rate import learning_rate
@@ -59,7 +60,7 @@ def test_documents_begin_at_sequences_and_where_positions_restart() -> None:
     documents = find_documents(positions, CPU)
     assert documents.lengths == (3, 3, 2, 1, 3)
     assert documents.boundaries.tolist() == [0, 3, 6, 8, 9, 12]
-    assert documents.longest == 3
+    assert documents.longest == 6
     assert documents.attended_pairs() == 6 + 6 + 3 + 1 + 6
 
 
@@ -281,3 +282,18 @@ def test_deepspeed_keys_that_the_run_decides_are_refused() -> None:
 def test_impossible_configs_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         run_config(**change)
+
+
+def test_gradients_added_inside_products_are_autograds() -> None:
+    torch.manual_seed(0)
+    usual, adding = torch.nn.Linear(6, 5, bias=False), torch.nn.Linear(6, 5, bias=False)
+    adding.load_state_dict(usual.state_dict())
+    accumulate_in_products(adding)
+    micro_batches = [torch.randn(2, 3, 6) for _ in range(4)]
+    for number, x in enumerate(micro_batches):
+        left, right = x.clone().requires_grad_(), x.clone().requires_grad_()
+        (usual(left) ** 2).sum().backward()
+        with adding_in_place(0 < number < 3):
+            (adding(right) ** 2).sum().backward()
+        torch.testing.assert_close(left.grad, right.grad)
+    torch.testing.assert_close(usual.weight.grad, adding.weight.grad)
