@@ -58,12 +58,34 @@ def warnings(stream: Stream) -> list[str]:
                 f"ratio says nothing of {listed}, drawn {weights[unbound].sum():.1%} of the stage; "
                 "`other` names them all"
             )
+    found.extend(_forced_repeats(stream))
     for leg_tokens, stage in zip(_stage_totals(stream), plan.schedule.stages, strict=True):
         if abs(leg_tokens - stage.tokens) > 0.02 * stage.tokens and len(stream.segments) == 1:
             found.append(
                 f"stage '{stage.name}': {stage.tokens:,} tokens come to {leg_tokens:,.0f} in whole "
                 "batches"
             )
+    return found
+
+
+def _forced_repeats(stream: Stream) -> list[str]:
+    """Ratios that are only reached by reading few tokens many times."""
+    plan, found = stream.plan, []
+    existing = np.array([bucket.tokens for bucket in plan.buckets])
+    for pair in plan.constraints:
+        line = pair[0].line
+        stage, drawn = plan.schedule.stages[line.stage], plan.stage_tokens[line.stage]
+        for name in dict.fromkeys((*pair[0].names, *pair[1].names)):
+            inside = np.zeros(len(existing), np.bool_)
+            for side in pair:
+                if name in side.names:
+                    inside |= side.labels == side.names.index(name)
+            times = drawn[inside].sum() / existing[inside].sum()
+            if times > _MANY_EPOCHS:
+                found.append(
+                    f"stage '{stage.name}', {line.key}: {name} gets its share only by repeating "
+                    f"{existing[inside].sum():,} tokens {times:.1f} times"
+                )
     return found
 
 

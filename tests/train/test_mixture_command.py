@@ -109,6 +109,9 @@ def test_warnings_name_what_may_not_be_meant(
     assert "en-general-web: its 200 tokens are read" in out
     assert "the ratio says nothing of zh-finance-qa, drawn 9" in out
     assert "600 tokens come to 640 in whole batches" in out
+    schedule.write_text(SCHEDULE.replace("{zh: 1, en: 1}", "{zh: 1, en: 9}").replace("640", "1280"))
+    _, out, _ = run(capsys, "plan", schedule, "--shards", schedule.parent / "shards")
+    assert "lang: en gets its share only by repeating 200 tokens 5.8 times" in out
 
 
 def test_a_schedule_that_cannot_be_drawn(
