@@ -41,7 +41,12 @@ INDEX = pa.schema(
 )
 LEFT_OUT = pa.schema([("doc_id", pa.string()), ("rule", pa.string()), ("evidence", pa.string())])
 
-_is_tag = re.compile(r"[\w.+-]+").fullmatch
+# Only the last tag may hold a hyphen, or two buckets could have one name.
+_IS_TAG = {
+    "lang": re.compile(r"[\w.+]+").fullmatch,
+    "domain": re.compile(r"[\w.+]+").fullmatch,
+    "kind": re.compile(r"[\w.+-]+").fullmatch,
+}
 
 
 @dataclass(frozen=True)
@@ -251,7 +256,8 @@ class _Pending:
             reasons[row] = "not-utf8"
         for name in TAG_COLUMNS:
             tags = batch.column(name)
-            bad = {tag for tag in tags.unique().to_pylist() if tag is None or not _is_tag(tag)}
+            is_tag = _IS_TAG[name]
+            bad = {tag for tag in tags.unique().to_pylist() if tag is None or not is_tag(tag)}
             for row, tag in enumerate(tags.to_pylist() if bad else []):
                 if tag in bad and reasons[row] is None:
                     reasons[row], evidence[row] = "bad-tag", f"{name}: {tag}"

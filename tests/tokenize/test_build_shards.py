@@ -6,12 +6,14 @@ import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from corpus.settings import UserError
 from tokenization.build_shards import ShardsConfig, build_shards
 from tokenization.indexed import IndexedReader
 from tokenization.manifest import verify
 
+BROKEN = "bytes that are no text"  # stands for them, as Python cannot hold them in a str
 COLUMNS = "doc_id string, text string, lang string, domain string, kind string"
 
 
@@ -51,14 +53,21 @@ def rows() -> list[tuple[str, str | None, str, str, str | None]]:
     ]
     # The same text under sixty names: where one of them is held out, the others are its twins.
     documents += [(f"{number:032x}", "twin", "en", "general", "web") for number in range(200, 260)]
-    documents += [("a", None, "zh", "general", "law"), ("b", "text", "zh", "general", None)]
+    documents += [
+        ("a", None, "zh", "general", "law"),
+        ("b", "text", "zh", "general", None),
+        ("c", "text", "zh-Hant", "general", "law"),
+        ("d", BROKEN, "zh", "general", "law"),
+    ]
     return documents
 
 
 def built(
     spark: SparkSession, folder: Path, tokenizer: Path, partitions: int, **config: object
 ) -> Path:
-    documents = spark.createDataFrame(rows(), COLUMNS).repartition(partitions)
+    broken = F.expr(f"if(text = '{BROKEN}', cast(unhex('66ff') as string), text)")
+    documents = spark.createDataFrame(rows(), COLUMNS).withColumn("text", broken)
+    documents = documents.repartition(partitions)
     settings = {"shard_tokens": 500, "heldout_share": 0.2, **config}
     build_shards(spark, documents, ShardsConfig.model_validate(settings), tokenizer, folder)
     return folder
@@ -100,8 +109,10 @@ def test_same_bytes_for_every_layout_and_all_documents(
     assert left_out == [
         {"doc_id": "a", "rule": "no-text", "evidence": ""},
         {"doc_id": "b", "rule": "bad-tag", "evidence": "kind: None"},
+        {"doc_id": "c", "rule": "bad-tag", "evidence": "lang: zh-Hant"},
+        {"doc_id": "d", "rule": "not-utf8", "evidence": ""},
     ]
-    assert sorted(seen) == sorted(row[0] for row in rows()[:-2])
+    assert sorted(seen) == sorted(row[0] for row in rows()[:-4])
 
 
 def test_held_out_documents_stay_held_out_and_have_no_twin_in_training(
