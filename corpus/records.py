@@ -41,6 +41,8 @@ def read_record(path: str) -> StageRecord | None:
     if not filesystem.exists(f"{local}/{content['attempt']}"):
         return None
     content["columns"] = tuple(content["columns"])
+    by_rule = content["dropped_by_rule"].items()
+    content["dropped_by_rule"] = dict(sorted(by_rule, key=lambda item: (-item[1], item[0])))
     return StageRecord(**content)
 
 
