@@ -77,7 +77,7 @@ class Variant:
 VARIANTS = [
     Variant("ours 1.3B 4k", "1b", 4096, 32768, metric="tflops_1b_4k"),
     Variant("ours 1.3B 8k", "1b", 8192, 32768, metric="tflops_1b_8k"),
-    Variant("ours 3B 4k", "3b", 4096, 16384, metric="tflops_3b_4k"),
+    Variant("ours 3B 4k", "3b", 4096, 24576, metric="tflops_3b_4k"),
     Variant("transformers 1.3B 4k", "1b", 4096, 16384, kernels="plain", metric="plain_1b_4k"),
     Variant("+ Liger 1.3B 4k", "1b", 4096, 32768, kernels="liger", attention="varlen"),
 ]
@@ -341,9 +341,9 @@ def plain_step(run: Any, plan: Any, ranks: Any) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.engine import parameter_groups
     from train.feed import Feed
     from train.launch import deepspeed
+    from train.model import parameter_groups
     from train.run_config import deepspeed_config
 
     with ranks.device:

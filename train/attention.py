@@ -53,7 +53,7 @@ class Documents:
         return int((lengths * (lengths + 1) // 2).sum())
 
 
-def find_documents(positions: NDArray[np.int64], device: torch.device) -> Documents:
+def find_documents(positions: NDArray[np.integer[Any]], device: torch.device) -> Documents:
     """The parts of a micro-batch, from its positions.
 
     Args:
@@ -156,9 +156,11 @@ def _flash_varlen(
     """The flash-attn-4 package (Hopper and later), or flash-attn."""
     edges, longest = documents.boundaries, documents.longest
     try:
-        from flash_attn.cute import flash_attn_varlen_func
+        from flash_attn.cute import (  # type: ignore[import-not-found]
+            flash_attn_varlen_func,
+        )
     except ImportError:
-        from flash_attn import flash_attn_varlen_func
+        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
     out = flash_attn_varlen_func(
         query,
         key,

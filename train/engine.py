@@ -62,11 +62,12 @@ def start_engine(
     config = deepspeed_config(run, accumulation_steps, universal)
     model.to(ranks.device)
     optimizer = _new_optimizer(run, parameter_groups(model, weight_decay), config, ranks)
+    blocks: Any = causal_lm.base_model.layers
     if run.backends.compile:
-        for block in causal_lm.base_model.layers:
+        for block in blocks:
             block.compile()
     if kernels == "triton" and zero_stage(config) <= 1 and phase.train == "all":
-        accumulate_in_products(causal_lm.base_model.layers)
+        accumulate_in_products(blocks)
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
@@ -106,7 +107,9 @@ def use_kernels(causal_lm: PreTrainedModel, kernels: str) -> None:
         fuse_blocks(causal_lm, causal_lm.config._attn_implementation)
     elif kernels == "liger":
         try:
-            from liger_kernel.transformers import _apply_liger_kernel_to_instance
+            from liger_kernel.transformers import (  # type: ignore[import-not-found]
+                _apply_liger_kernel_to_instance,
+            )
         except ImportError as error:
             raise UserError("backends.kernels: liger needs the package liger-kernel") from error
         _apply_liger_kernel_to_instance(

@@ -33,12 +33,12 @@ def fuse_blocks(model: PreTrainedModel, attention: str) -> None:
         raise UserError(
             f"backends.kernels: {model.config.model_type} has no fused blocks; take 'torch'"
         )
-    width = model.base_model.layers[0].self_attn.head_dim
+    base: Any = model.base_model
+    width = base.layers[0].self_attn.head_dim
     if width & (width - 1):
         raise UserError(f"backends.kernels: heads of {width} are no power of two; take 'torch'")
     if not attention.startswith(PREFIX) or attention == PREFIX + "documents":
         raise UserError("backends.kernels: fused blocks need varlen, flex or flash attention")
-    base = model.base_model
     attend = varlen_function(attention)
     for layer in base.layers:
         layer.self_attn.attend = attend

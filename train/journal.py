@@ -212,7 +212,7 @@ def _start_wandb(project: str | None, name: str, folder: Path) -> Any:
     if project is None:
         return None
     try:
-        import wandb
+        import wandb  # type: ignore[import-not-found]
     except ImportError:
         print("warning: logging.wandb_project is set, wandb is not installed", file=sys.stderr)
         return None

@@ -31,7 +31,7 @@ def _no_linker_noise() -> Iterator[None]:
 
 
 with _no_linker_noise():  # importing DeepSpeed tries to link libraries that nothing here needs
-    import deepspeed
+    import deepspeed as deepspeed
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class PackedLanguageModel(nn.Module):
 
     def __init__(self, causal_lm: PreTrainedModel) -> None:
         super().__init__()
+        self.causal_lm: Any
         head = causal_lm.get_output_embeddings()
         if not isinstance(head, nn.Linear) or head.bias is not None:
             raise UserError("model: its output layer is no plain linear layer without bias")
@@ -184,7 +185,7 @@ def restore_rope(model: nn.Module) -> None:
     for module in model.modules():
         if not hasattr(module, "inv_freq") or not hasattr(module, "config"):
             continue
-        device = module.inv_freq.device
+        device: Any = module.inv_freq.device
         fresh = type(module)(module.config)
         module.inv_freq = fresh.inv_freq.to(device=device, dtype=torch.float32)
         if hasattr(module, "original_inv_freq"):
@@ -215,7 +216,7 @@ def freeze_old_rows(model: PreTrainedModel, old_rows: int) -> None:
         gradient[:old_rows] = 0
         return gradient
 
-    tables = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    tables: Any = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     for table in {id(table): table for table in tables}.values():
         if table.requires_grad:
             table.register_hook(only_new)

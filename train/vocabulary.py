@@ -7,6 +7,7 @@ rows, input and output alike, is where its own rows start (XuanYuan's report, 20
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -44,8 +45,7 @@ def old_pieces(base: str | Path, tokenizer: str | Path) -> dict[int, Sequence[in
             )
     found = {}
     for number in range(base_size, grown.get_vocab_size()):
-        piece = grown.id_to_token(number)
-        found[number] = split(piece.replace(SPACE, " "))
+        found[number] = split(str(grown.id_to_token(number)).replace(SPACE, " "))
     return found
 
 
@@ -57,20 +57,24 @@ def grow(model: PreTrainedModel, rows: int, pieces: dict[int, Sequence[int]]) ->
         rows: rows of the embedding and output layer afterwards.
         pieces: for each new id, the old ids whose rows' mean it starts from.
     """
-    before = model.get_input_embeddings().weight.shape[0]
-    tables = [model.get_input_embeddings().weight.clone()]
-    if not model.config.tie_word_embeddings:
-        tables.append(model.get_output_embeddings().weight.clone())
+    tables = [table.clone() for table in _tables(model)]
+    before = len(tables[0])
     model.resize_token_embeddings(rows, mean_resizing=False)
-    targets = [model.get_input_embeddings().weight]
-    if not model.config.tie_word_embeddings:
-        targets.append(model.get_output_embeddings().weight)
+    targets = _tables(model)
     for table, target in zip(tables, targets, strict=True):
         target[:before] = table
         target[before:] = table.mean(0)
         for number, ids in pieces.items():
             if number >= before and ids:
                 target[number] = table[torch.tensor(list(ids))].mean(0)
+
+
+def _tables(model: PreTrainedModel) -> list[torch.Tensor]:
+    """The embedding's weight, and the output layer's where it is another."""
+    layers: list[Any] = [model.get_input_embeddings()]
+    if not model.config.tie_word_embeddings:
+        layers.append(model.get_output_embeddings())
+    return [layer.weight for layer in layers]
 
 
 def _reader(tokenizer: str | Path) -> tuple[int, Callable[[str], Sequence[int]]]:
@@ -101,7 +105,7 @@ def _names(tokenizer: str | Path) -> list[str]:
         processor = _processor(model)
         return [processor.id_to_piece(number) for number in range(processor.get_piece_size())]
     hugging_face = _hugging_face(tokenizer)
-    return [hugging_face.id_to_token(number) for number in range(hugging_face.get_vocab_size())]
+    return [str(hugging_face.id_to_token(n)) for n in range(hugging_face.get_vocab_size())]
 
 
 def _sentencepiece_model(tokenizer: str | Path) -> Path | None:
@@ -111,7 +115,7 @@ def _sentencepiece_model(tokenizer: str | Path) -> Path | None:
     return path / "tokenizer.model" if (path / "tokenizer.model").is_file() else None
 
 
-def _processor(model: Path):  # type: ignore[no-untyped-def]
+def _processor(model: Path) -> Any:
     try:
         import sentencepiece
     except ImportError as error:
