@@ -48,7 +48,9 @@ test: .venv/ready
 check: .venv/ready
 	@ruff check .
 	@ruff format --check .
-	@mypy
+	@# mypy does not follow editable installs: show it the folder tokenize/ under its import name.
+	@mkdir -p .mypy_cache/names && ln -sfn ../../tokenize .mypy_cache/names/tokenization
+	@MYPYPATH=.mypy_cache/names mypy
 
 dist: .venv/ready
 	@python -m corpus.dist dist/lianjin.zip

@@ -202,10 +202,11 @@ def _run_stage(
         raise ConservationError(_lost_and_found(spark, stage, documents, written, given, returned))
     failed = sum(row.n for row in rows if row.rule == "error")
     if failed > max(FAILURES_ALLOWED, FAILURE_SHARE_ALLOWED * given[0]):
-        example = written.where("verdict.rule = 'error'").select("doc_id", "verdict").first()
+        example = written.where("verdict.rule = 'error'").select("doc_id", "verdict").limit(1)
+        row = example.collect()[0]
         raise UserError(
             f"stage '{stage.name}' failed on {failed:,} of {given[0]:,} documents, for example on "
-            f"{example.doc_id}: {example.verdict.evidence}; nothing of it counts as done"
+            f"{row.doc_id}: {row.verdict.evidence}; nothing of it counts as done"
         )
     record = StageRecord(
         stage=stage.name,
