@@ -40,18 +40,21 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
 
-from classifiers.background import unseen
-from classifiers.classify import SHIPPED, Classify
-from classifiers.duplicates import near_duplicate_groups
-from classifiers.fold import traditional_to_simplified
-from classifiers.harm import Harm
-from classifiers.labels import Example, split
-from classifiers.language import Language
-from classifiers.model import Model, load
-from classifiers.scoring import score
-from classifiers.train import Training, train
-from corpus.settings import load as load_settings
-from corpus.stage import Stage, StageContext
+# This folder holds a classifiers.py, which must not hide the package.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from classifiers.background import unseen  # noqa: E402
+from classifiers.classify import SHIPPED, Classify  # noqa: E402
+from classifiers.duplicates import near_duplicate_groups  # noqa: E402
+from classifiers.fold import traditional_to_simplified  # noqa: E402
+from classifiers.harm import Harm  # noqa: E402
+from classifiers.labels import Example, split  # noqa: E402
+from classifiers.language import Language  # noqa: E402
+from classifiers.model import Model, load  # noqa: E402
+from classifiers.scoring import score  # noqa: E402
+from classifiers.train import Training, train  # noqa: E402
+from corpus.settings import load as load_settings  # noqa: E402
+from corpus.stage import Stage, StageContext  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SMS_CLASSES = {
