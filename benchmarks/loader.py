@@ -214,7 +214,7 @@ def documents_cut(work: Path, packing: str, length: int = 4096) -> float:
     manifest = read_manifest(work / "shards")
     buckets = buckets_of(manifest)
     schedule = Schedule.model_validate({
-        "sequence_length": length, "batch_tokens": 2**20, "packing": packing,
+        "sequence_length": length, "batch_tokens": 16 * length, "packing": packing,
         "stages": [{"name": "once", "tokens": sum(bucket.tokens for bucket in buckets)}],
     })  # fmt: skip
     stream = Stream(schedule, buckets)
@@ -224,16 +224,18 @@ def documents_cut(work: Path, packing: str, length: int = 4096) -> float:
         shards = manifest.buckets()[bucket.name]
         lengths = [IndexedReader(work / "shards" / shard.path).lengths for shard in shards]
         edges.append(np.cumsum(np.concatenate([[0], *lengths])))
-    fit = sum(int((np.diff(edge) <= length).sum()) for edge in edges)
-    whole = 0
+    whole = [np.zeros(len(edge) - 1, np.bool_) for edge in edges]
     for step in range(stream.steps):
         runs = reader.tape_runs(stream.batch(step))
         for bucket, edge in enumerate(edges):
             _, _, places, counts = runs[runs[:, 1] == bucket].T
             first = np.searchsorted(edge, places, "left")
             last = np.searchsorted(edge, places + counts, "right") - 1
-            whole += int(np.maximum(0, last - first).sum())
-    return 1 - whole / fit
+            for begin, end in zip(first.tolist(), last.tolist(), strict=True):
+                whole[bucket][begin:end] = True
+    fitting = [np.diff(edge) <= length for edge in edges]
+    kept = sum(int((held & fits).sum()) for held, fits in zip(whole, fitting, strict=True))
+    return 1 - kept / sum(int(fits.sum()) for fits in fitting)
 
 
 def ours_in_workers(work: Path, sequences: int) -> list[float]:

@@ -145,34 +145,34 @@ def trace_packed(
     indices,
     documents,
     itemsize,
+    blocks,
+    arranged,
 ):
     """Where sequences lie in arranged blocks, see `train.reading.trace`.
 
-    order: int64 [n], the rows by bucket and start, so that a block is arranged once. lattice_first:
-    int64 [buckets + 1] into lattices: int64 [lattices, 3]. Returns (shard that is not mapped, or
-    -1; rows, places, counts), the runs of a row in order.
+    order: int64 [n], the rows by bucket and start. lattice_first: int64 [buckets + 1] into
+    lattices: int64 [lattices, 3]. Every bucket's last block stays arranged from call to call:
+    blocks: int64 [buckets, 3], its first token, its size and its pieces; arranged: int64 [buckets,
+    3, room], their offsets, places and sizes. Returns (shard that is not mapped, or -1; room that
+    is wanting, or 0; rows, places, counts), the runs of a row in order.
     """
     found_rows, found_places, found_counts = [np.int64(0)], [np.int64(0)], [np.int64(0)]
-    now_bucket, now_first, now_size = -1, np.int64(-1), np.int64(0)
-    offsets = np.empty(0, np.int64)
-    places, sizes = offsets, offsets
     for row in order:
         bucket = buckets[row]
         own = spans[span_first[bucket] : span_first[bucket + 1]]
         column = np.int64(0)
         while column < length:
             drawn = starts[row] + column
-            if bucket != now_bucket or not now_first <= drawn < now_first + now_size:
-                now_bucket = bucket
-                now_first, now_size, key = block_at(drawn, own)
+            if not blocks[bucket, 0] <= drawn < blocks[bucket, 0] + blocks[bucket, 1]:
+                first, size, key = block_at(drawn, own)
                 lattice = lattice_first[bucket + 1] - 1
-                while lattice > lattice_first[bucket] and lattices[lattice, FROM] > now_first:
+                while lattice > lattice_first[bucket] and lattices[lattice, FROM] > first:
                     lattice -= 1
                 width = lattices[lattice, LENGTH]
                 missing, places, sizes = _pieces(
-                    now_first,
-                    now_size,
-                    width if width > 0 else now_size,
+                    first,
+                    size,
+                    width if width > 0 else size,
                     own,
                     bucket,
                     shard_first,
@@ -182,22 +182,29 @@ def trace_packed(
                     itemsize,
                 )
                 if missing >= 0:
-                    return missing, found_rows, found_places, found_counts
+                    return missing, 0, found_rows, found_places, found_counts
+                offsets = np.cumsum(sizes) - sizes
                 if width > 0:
                     offsets, places, sizes = arrange(
-                        places, sizes, now_first, width, lattices[lattice, PHASE], key
+                        places, sizes, first, width, lattices[lattice, PHASE], key
                     )
-                else:
-                    offsets = np.cumsum(sizes) - sizes
-            piece = np.searchsorted(offsets, drawn - now_first, side="right") - 1
-            inside = drawn - now_first - offsets[piece]
-            count = min(sizes[piece] - inside, length - column)
-            place = places[piece] + inside
-            column += count
+                pieces = len(offsets)
+                if pieces > arranged.shape[2]:
+                    return -1, pieces, found_rows, found_places, found_counts
+                arranged[bucket, 0, :pieces] = offsets
+                arranged[bucket, 1, :pieces] = places
+                arranged[bucket, 2, :pieces] = sizes
+                blocks[bucket, 0], blocks[bucket, 1], blocks[bucket, 2] = first, size, pieces
+            offset = drawn - blocks[bucket, 0]
+            begins = arranged[bucket, 0, : blocks[bucket, 2]]
+            piece = np.searchsorted(begins, offset, side="right") - 1
+            inside = offset - begins[piece]
+            count = min(arranged[bucket, 2, piece] - inside, length - column)
             found_rows.append(row)
-            found_places.append(place)
+            found_places.append(arranged[bucket, 1, piece] + inside)
             found_counts.append(count)
-    return -1, found_rows[1:], found_places[1:], found_counts[1:]
+            column += count
+    return -1, 0, found_rows[1:], found_places[1:], found_counts[1:]
 
 
 @numba.njit(cache=True, nogil=True)

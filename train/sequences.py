@@ -102,6 +102,8 @@ class SequenceReader:
         self._packs = any(lattices[:, LENGTH].any() for lattices in stream.lattices)
         self._lattice_first = np.cumsum([0] + [len(rows) for rows in stream.lattices])
         self._lattices = np.concatenate(stream.lattices)
+        self._blocks = np.zeros((len(stream.buckets), 3), np.int64)
+        self._arranged = np.empty((len(stream.buckets), 3, 1024), np.int64)
         self._shards = (
             self._shard_first,
             self._shard_starts,
@@ -208,7 +210,7 @@ class SequenceReader:
             )
         first, starts, _, indices, documents, itemsize = self._shards
         while True:
-            missing, *runs = trace_packed(
+            missing, room, *runs = trace_packed(
                 rows_by_block(draws.bucket, draws.start),
                 draws.bucket,
                 draws.start,
@@ -222,10 +224,16 @@ class SequenceReader:
                 indices,
                 documents,
                 itemsize,
+                self._blocks,
+                self._arranged,
             )
-            if missing < 0:
+            if missing >= 0:
+                self._files.open(missing)
+            elif room:
+                self._blocks[:] = 0
+                self._arranged = np.empty((len(self._blocks), 3, 2 * room), np.int64)
+            else:
                 break
-            self._files.open(missing)
         return runs[0], runs[1], runs[2]
 
     def _ranges(self, draws: Draws) -> Iterator[tuple[int, int, int]]:
