@@ -30,7 +30,7 @@ from corpus.extract.settings import ExtractSettings
 from corpus.extract.stage import Extract
 from corpus.stage import StageContext
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 30.0
 
 
 def main() -> None:

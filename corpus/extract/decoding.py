@@ -85,12 +85,12 @@ def _text(payload: bytes, name: str) -> str:
 def _utf16(payload: bytes) -> str | None:
     """UTF-16 without a mark: every other byte of its markup is zero."""
     sample = payload.lstrip(b"\0")[:4000] if payload[:2] == b"\0\0" else payload[:4000]
-    if sample.count(0) < 0.2 * len(sample) or len(sample) < 4:
+    if sample.count(0) < 0.03 * len(sample) or len(sample) < 4:
         return None
     even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if odd > 10 * even:
+    if odd > 10 * even and b"<\0" in sample:
         return "utf-16-le"
-    return "utf-16-be" if even > 10 * odd else None
+    return "utf-16-be" if even > 10 * odd and b"\0<" in sample else None
 
 
 VALID_UTF8 = re.compile(

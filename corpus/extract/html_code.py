@@ -38,12 +38,12 @@ def find_code(tape: Tape, bits: npt.NDArray[np.int64]) -> dict[int, int]:
         if node <= done:
             continue
         root = _numbered_table(tape, bits, node)
-        roots[root] = _code_cell(tape, root) if root != node else node
+        roots[root] = _code_cell(tape, bits, root) if root != node else node
         done = int(tape.last[root])
     is_holder = ((bits & CODE) != 0) & (tape.tag == T_TABLE)
     for node in map(int, np.flatnonzero(is_holder)):
         covered = any(r <= node <= tape.last[r] or node <= r <= tape.last[node] for r in roots)
-        cell = _code_cell(tape, node)
+        cell = _code_cell(tape, bits, node)
         if not covered and cell != node:
             roots[node] = cell
     for node in map(int, np.flatnonzero(((bits & CODE) != 0) & (tape.tag == T_TD))):
@@ -53,7 +53,7 @@ def find_code(tape: Tape, bits: npt.NDArray[np.int64]) -> dict[int, int]:
             around = int(tape.parent[around])
         rows = np.count_nonzero(tape.tag[around : tape.last[around] + 1] == T_TR)
         if around and rows <= 2 and not any(r <= node <= tape.last[r] for r in roots):
-            roots[around] = _code_cell(tape, around)
+            roots[around] = _code_cell(tape, bits, around)
     for node in map(int, np.flatnonzero((bits & CODE) != 0)):
         # SyntaxHighlighter and its like: a table inside an element that bears the name.
         if "syntaxhighlighter" not in attributes(tape, node).get("class", "").lower():
@@ -61,7 +61,7 @@ def find_code(tape: Tape, bits: npt.NDArray[np.int64]) -> dict[int, int]:
         inside = range(node + 1, int(tape.last[node]) + 1)
         table = next((k for k in inside if tape.tag[k] == T_TABLE), None)
         if table is not None and not any(r <= table <= tape.last[r] for r in roots):
-            roots[node] = _code_cell(tape, table)
+            roots[node] = _code_cell(tape, bits, table)
     return roots
 
 
@@ -134,8 +134,8 @@ def _numbered_table(tape: Tape, bits: npt.NDArray[np.int64], node: int) -> int:
     return node
 
 
-def _code_cell(tape: Tape, table: int) -> int:
-    """The cell that holds the code: the one with most bytes."""
+def _code_cell(tape: Tape, bits: npt.NDArray[np.int64], table: int) -> int:
+    """The cell that holds the code: the one with most text that is no line numbers."""
     cells = [
         k
         for k in range(table + 1, int(tape.last[table]) + 1)
@@ -143,7 +143,13 @@ def _code_cell(tape: Tape, table: int) -> int:
     ]
     if not cells or len(cells) > 8:
         return table
-    return max(cells, key=lambda k: int(tape.end[tape.last[k]] - tape.start[k]))
+
+    def size(cell: int) -> int:
+        inside = slice(cell, int(tape.last[cell]) + 1)
+        is_text = tape.tag[inside] == TEXT
+        return int(np.sum((tape.end[inside] - tape.start[inside])[is_text]))
+
+    return max(cells, key=lambda k: (not bits[k] & LINES, size(k)))
 
 
 def _holds_most(tape: Tape, node: int, part: int) -> bool:

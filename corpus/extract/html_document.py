@@ -6,6 +6,7 @@ from corpus.extract.decoding import decode
 from corpus.extract.html_blocks import SKIPPED, blocks, element_words
 from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
+from corpus.extract.html_feed import feed_text
 from corpus.extract.html_math import find_formulas
 from corpus.extract.html_phrases import sites_own
 from corpus.extract.html_render import Page, render
@@ -34,6 +35,9 @@ def extract_html(payload: bytes, settings: HtmlSettings) -> Extracted:
 
 def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     """The main content of decoded markup, as Markdown, and what the page says of itself."""
+    feed = feed_text(markup, lambda content: page_text(content, settings)[0])
+    if feed is not None:
+        return feed, Facts(None, None, None, None, None, is_thread=False, is_article=False)
     tape = parse(markup.encode("utf-8", "replace"))
     bits = element_words(tape)
     formulas, replaced = find_formulas(tape, bits)

@@ -35,7 +35,10 @@ T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE, T_TABLE, T_DD, T_DT, T_SUP, T_HR, 
 )
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 KBD_SAMP = (T_CODE, TAG["kbd"], TAG["samp"], TAG["tt"])
-SPACES = re.compile(r"[ \t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000]+")
+SPACES = re.compile(
+    r" ?[\t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000][ \t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000]*| {2,}"
+)
+"""Runs of spaces that are not one plain space already: most text is passed over at speed."""
 INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200c\u2060\ufeff\xad\ufffe\uffff]")
 HAN = re.compile("[\u3400-\u9fff]")
 TABLE_SHARE = 0.4
@@ -189,7 +192,11 @@ def inline(page: Page, first: int, last: int) -> str:
     while ends:
         pieces.append(ends.pop()[1])
     text = "".join(pieces).replace("``", "")
-    return re.sub(r" *\n[ \n]*", "\n", re.sub(r"  +", " ", text)).strip()
+    if "  " in text:
+        text = re.sub(r" {2,}", " ", text)
+    if "\n" in text:
+        text = "\n".join(filter(None, (line.strip() for line in text.split("\n"))))
+    return text.strip()
 
 
 def _has_code_marks(pieces: list[str]) -> bool:

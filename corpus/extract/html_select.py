@@ -338,7 +338,8 @@ def _select(  # type: ignore[no-untyped-def]
         n = tokens[k]
         own = _block_value(n, links[k], stops[k], commas[k], tag[around])
         inner = parent[first[k]]
-        here = context[inner]
+        # Code is judged by where it stands, not by the line numbers that it may begin with.
+        here = context[around] if code[around] else context[inner]
         if code[around]:
             own = 1.0 * n
         elif in_table[inner]:
@@ -353,6 +354,7 @@ def _select(  # type: ignore[no-untyped-def]
             own = -12.0
         elif (
             not in_table[inner]
+            and not code[around]
             and n < 14
             and digits[k] >= 0.6 * n
             and stops[k] == 0

@@ -13,6 +13,7 @@ from corpus.extract.pdf_lines import Line
 from corpus.extract.pdf_paragraphs import join_lines, prose
 
 MIN_ROWS = 3
+"""Fewer rows are a table only between ruling lines."""
 PROSE = 34
 """Characters: where the texts of a would-be table are longer on average, it is columns of prose."""
 NUMBER = re.compile(r"[\d.,%()\-–—+±$€£¥/:*\sA-Za-z]{0,4}\d[\d.,%()\-–—+±$€£¥/:*\s]*|[-–—]|N/?A")
@@ -37,7 +38,7 @@ def find_tables(page: pymupdf.Page, lines: list[Line]) -> list[Table]:
     """The tables among the lines of a page."""
     running = prose(lines)
     rows = _rows([line for line in lines if id(line) not in running])
-    if sum(len(row.cells) >= 2 for row in rows) < MIN_ROWS:
+    if sum(len(row.cells) >= 2 for row in rows) < 2:
         return []
     rules = _horizontal_rules(page)
     return [table for region in _regions(rows) if (table := _table(region, rules)) is not None]
@@ -80,18 +81,21 @@ def _regions(rows: list[_Row]) -> list[list[_Row]]:
             regions.append(run)
             run, waiting = [], []
     regions.append(run)
-    return [r for r in regions if sum(len(row.cells) >= 2 for row in r) >= MIN_ROWS]
+    return [r for r in regions if sum(len(row.cells) >= 2 for row in r) >= 2]
 
 
 def _table(region: list[_Row], rules: list[tuple[float, float, float]]) -> Table | None:
     full = [row for row in region if len(row.cells) >= 2]
     texts = [cell.text for row in full for cell in row.cells]
+    is_boxed = _is_boxed(region, rules)
+    if len(full) < MIN_ROWS and not is_boxed:
+        return None
     numbers = sum(NUMBER.fullmatch(text) is not None for text in texts) / len(texts)
     length = sum(map(len, texts)) / len(texts)
     if length > PROSE * (1 + numbers) or (numbers < 0.15 and length > 22):
         return None
     columns = _columns(full)
-    if len(columns) < 2 or (len(columns) == 2 and numbers < 0.25):
+    if len(columns) < 2 or (len(columns) == 2 and numbers < 0.25 and not is_boxed):
         return None
     grid: list[list[list[Line]]] = []
     for row in region:
@@ -105,6 +109,20 @@ def _table(region: list[_Row], rules: list[tuple[float, float, float]]) -> Table
     if len(rows) < 2 or filled < 0.35 * len(rows) * len(columns):
         return None
     return Table([cell for row in region for cell in row.cells], rows)
+
+
+def _is_boxed(region: list[_Row], rules: list[tuple[float, float, float]]) -> bool:
+    """Do three ruling lines or more run along the rows?"""
+    left = min(cell.left for row in region for cell in row.cells)
+    right = max(cell.right for row in region for cell in row.cells)
+    height = region[0].bottom - region[0].top
+    along = {
+        round(y / 3)
+        for y, start, end in rules
+        if min(end, right) - max(start, left) > 0.6 * (right - left)
+        and region[0].top - height < y < region[-1].bottom + height
+    }
+    return len(along) >= 3
 
 
 def _columns(rows: list[_Row]) -> list[tuple[float, float]]:

@@ -1,0 +1,98 @@
+"""PDFs: columns, paragraphs, furniture and tables, on documents drawn here."""
+
+import pymupdf
+
+from corpus.extract.pdf_document import extract_pdf, read_pages
+from corpus.extract.pdf_paragraphs import join_lines
+from corpus.extract.settings import PdfSettings
+
+SETTINGS = PdfSettings()
+
+
+def extracted(document: pymupdf.Document):
+    return extract_pdf(document.tobytes(), SETTINGS)
+
+
+def test_lines_are_joined_as_their_script_wants():
+    assert join_lines(["公司营业收入", "同比增长"]) == "公司营业收入同比增长"
+    assert join_lines(["the first line", "and the second"]) == "the first line and the second"
+    assert join_lines(["a hyphen-", "ated word"]) == "a hyphenated word"
+    assert join_lines(["the S&P-", "500 index"]) == "the S&P- 500 index"
+    assert join_lines(["使用 GPU", "训练"]) == "使用 GPU训练"
+
+
+def test_columns_are_read_one_after_the_other():
+    page = (document := pymupdf.open()).new_page()
+    for n in range(12):
+        page.insert_text(
+            (60, 100 + 12 * n), f"left column line number {n:02d} reads on", fontsize=10
+        )
+        page.insert_text(
+            (320, 100 + 12 * n), f"right column line number {n:02d} goes on", fontsize=10
+        )
+    text = extracted(document).text
+    left = " ".join(f"left column line number {n:02d} reads on" for n in range(12))
+    right = " ".join(f"right column line number {n:02d} goes on" for n in range(12))
+    assert text == f"{left}\n\n{right}"
+
+
+def test_a_paragraph_that_a_page_cuts_is_made_whole_and_page_numbers_go():
+    document = pymupdf.open()
+    for number, lines in enumerate(
+        (
+            ["This paragraph begins on the first page of the document and it", "goes on and runs"],
+            ["over to the next page, where it ends."],
+        ),
+        1,
+    ):
+        page = document.new_page()
+        for n, line in enumerate(lines):
+            page.insert_text((72, 100 + 13 * n), line)
+        page.insert_text((290, 810), f"- {number} -")
+    assert extracted(document).text == (
+        "This paragraph begins on the first page of the document and it goes on and runs "
+        "over to the next page, where it ends."
+    )
+
+
+def test_an_unruled_table_is_found_by_its_columns():
+    document = pymupdf.open()
+    page = document.new_page()
+    page.insert_text(
+        (72, 80), "The figures of the two years are these, in millions of yuan, audited."
+    )
+    rows = [("Item", "2023", "2024"), ("Revenue", "1,200", "1,350"), ("Costs", "900", "1,010"),
+            ("Profit", "300", "340")]  # fmt: skip
+    for n, row in enumerate(rows):
+        for x, cell in zip((72, 220, 320), row, strict=True):
+            page.insert_text((x, 120 + 16 * n), cell)
+    text = extracted(document).text
+    assert (
+        "| Item | 2023 | 2024 |\n| --- | --- | --- |\n| Revenue | 1,200 | 1,350 |\n"
+        "| Costs | 900 | 1,010 |\n| Profit | 300 | 340 |" in text
+    )
+
+
+def test_larger_type_is_a_heading_and_gives_the_title():
+    document = pymupdf.open()
+    page = document.new_page()
+    page.insert_text((72, 90), "A Study of Things", fontsize=22)
+    for n in range(5):
+        page.insert_text(
+            (72, 140 + 14 * n), f"Body text number {n} that goes on for a while", fontsize=11
+        )
+    found = extracted(document)
+    assert found.title == "A Study of Things"
+    assert found.text.startswith("# A Study of Things\n\nBody text number 0")
+
+
+def test_pages_beyond_the_limit_are_said_to_be_left_out():
+    document = pymupdf.open()
+    for n in range(3):
+        document.new_page().insert_text((72, 300), f"text of page {n} is here for all to see")
+    found = extract_pdf(document.tobytes(), PdfSettings(max_pages=2))
+    assert "page 1" in found.text
+    assert "page 2" not in found.text
+    assert found.extra["pages_left_out"] == "1"
+    with pymupdf.open(stream=document.tobytes(), filetype="pdf") as copy:
+        assert len(read_pages(copy, SETTINGS)[0]) == 3
