@@ -148,6 +148,12 @@ def model_path(base: str) -> Path:
     raise UserError(f"{base}: there is no tokenizer here (tokenizer.model or tokenizer.json)")
 
 
+def input_files(config: VocabularyConfig) -> list[Path]:
+    """The files, besides the documents, whose content decides the tokenizer: for fingerprints."""
+    donors = [model_path(config.donor)] if config.donor is not None else []
+    return [model_path(config.base), *donors]
+
+
 def _extend_sentencepiece(
     documents: DataFrame, config: VocabularyConfig, base_path: Path, folder: Path
 ) -> VocabularyReport:
