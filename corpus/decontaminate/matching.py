@@ -105,12 +105,22 @@ def _hashes(texts: pa.Array, ngram: int) -> tuple[NDArray[np.uint64], NDArray[np
     return shingle_hashes(offsets, data, fold_table(), True, ngram, shingle_keys(ngram))
 
 
-def find_items(
-    texts: pa.Array, index: ItemIndex, threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each text, the item of which it holds most, from `threshold` on: (item or -1, share)."""
+@dataclass(frozen=True)
+class Match:
+    """An item in a document: both by number, the share of the item's n-grams that is there, and
+    the units [first, last) of the document over which they stand."""
+
+    document: int
+    item: int
+    share: float
+    first: int
+    last: int
+
+
+def find_items(texts: pa.Array, index: ItemIndex, threshold: float) -> list[Match]:
+    """Every item of which a text holds at least `threshold`, in the texts' order."""
     hashes, starts = _hashes(texts, index.ngram)
-    return _find(
+    places, shares = _find(
         hashes,
         starts,
         index.slots,
@@ -121,6 +131,28 @@ def find_items(
         index.spans,
         threshold,
     )
+    return [
+        Match(document, item, share, first, last + index.ngram)
+        for (document, item, first, last), share in zip(
+            places.tolist(), shares.tolist(), strict=True
+        )
+    ]
+
+
+def without_units(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """`text` without the lines that hold any of the units [first, last) of the spans.
+
+    Units are counted as `shingle_hashes` counts words.
+    """
+    lines = text.split("\n")
+    offsets, data = string_buffers(pa.array(lines, pa.large_string()))
+    _, starts = shingle_hashes(offsets, data, fold_table(), True, 1, shingle_keys(1))
+    kept = [
+        line
+        for line, first, last in zip(lines, starts[:-1], starts[1:], strict=True)
+        if not any(begin < last and first < end for begin, end in spans)
+    ]
+    return "\n".join(kept)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -140,8 +172,10 @@ def _fill_slots(distinct, size):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True)
 def _find(hashes, starts, slots, bounds, items, grams, totals, spans, threshold):  # type: ignore[no-untyped-def]
     documents = starts.size - 1
-    found = np.full(documents, -1, np.int64)
-    share = np.zeros(documents, np.float64)
+    room = 64
+    places = np.empty((room, 4), np.int64)  # document, item, first n-gram, last n-gram
+    shares = np.empty(room, np.float64)
+    found = 0
     mask = UP(slots.size - 1)
     capacity = 1024
     hits = np.empty((capacity, 3), np.int64)  # item, place, n-gram
@@ -171,20 +205,32 @@ def _find(hashes, starts, slots, bounds, items, grams, totals, spans, threshold)
             while end < count and hits[order[end], 0] == item:
                 end += 1
             if end - begin >= threshold * totals[item]:
-                best = _densest(hits, order, begin, end, totals[item], spans[item])
-                if best >= threshold and best > share[d]:
-                    share[d] = best
-                    found[d] = item
+                best, tail, head = _densest(hits, order, begin, end, totals[item], spans[item])
+                if best >= threshold:
+                    if found == room:
+                        room *= 2
+                        more = np.empty((room, 4), np.int64)
+                        more[:found] = places
+                        places = more
+                        more_shares = np.empty(room, np.float64)
+                        more_shares[:found] = shares
+                        shares = more_shares
+                    places[found, 0], places[found, 1] = d, item
+                    places[found, 2] = hits[order[tail], 1] - starts[d]
+                    places[found, 3] = hits[order[head], 1] - starts[d]
+                    shares[found] = best
+                    found += 1
             begin = end
-    return found, share
+    return places[:found], shares[:found]
 
 
 @numba.njit(cache=True, nogil=True)
 def _densest(hits, order, begin, end, total, span):  # type: ignore[no-untyped-def]
-    """The largest share of an item's n-grams in any stretch of `span` units."""
+    """The stretch of `span` units with most of an item's n-grams: (share, first hit, last hit)."""
     seen = np.zeros(total, np.int64)
     distinct = best = 0
     tail = begin
+    best_tail = best_head = begin
     for head in range(begin, end):
         gram = hits[order[head], 2]
         distinct += seen[gram] == 0
@@ -194,5 +240,6 @@ def _densest(hits, order, begin, end, total, span):  # type: ignore[no-untyped-d
             seen[old] -= 1
             distinct -= seen[old] == 0
             tail += 1
-        best = max(best, distinct)
-    return best / total
+        if distinct > best:
+            best, best_tail, best_head = distinct, tail, head
+    return best / total, best_tail, best_head

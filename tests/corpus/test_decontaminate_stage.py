@@ -112,3 +112,32 @@ def test_a_bad_file_is_one_clear_error(tmp_path: Path, content: str | None, mess
         path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_items((str(path),))
+
+
+def test_cutting_leaves_the_rest_of_the_document(items: str) -> None:
+    stage = Decontaminate(
+        "decontaminate",
+        DecontaminateConfig(items=(items,), action="cut"),
+        StageContext(run_dir="", seed=0, sources={}),
+    )
+    assert stage.output_schema().names == ["doc_id", "evaluation_items", "text", "verdict"]
+    above, below = "An exam of last year, with notes.", "The answer was disputed; see below."
+    texts = [
+        f"{above}\n{LONG}\n(A) inflation had begun\n\n{below}",
+        f"{above}\n{HAN}\n{LONG}\n{below}",
+        LONG,
+        below,
+        None,
+    ]
+    batch = pa.record_batch({"doc_id": list("abcde"), "text": pa.array(texts, pa.string())})
+    result = stage.process(batch)
+    assert result["text"].to_pylist() == [
+        f"{above}\n(A) inflation had begun\n\n{below}",
+        f"{above}\n{below}",
+        "",
+        below,
+        None,
+    ]
+    assert result["evaluation_items"].to_pylist() == [1, 2, 1, 0, 0]
+    rules = [verdict and verdict["rule"] for verdict in result["verdict"].to_pylist()]
+    assert rules == [None, None, "evaluation_item", None, None]
