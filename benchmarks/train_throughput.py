@@ -217,7 +217,6 @@ def work(spec: dict[str, Any]) -> None:
     import torch
 
     from train import launch
-    from train.cpt import Meter
     from train.run_config import RunConfig
     from train.run_plan import plan_run
     from train.throughput import device_name, peak_flops, phase_flops
@@ -260,7 +259,6 @@ def work(spec: dict[str, Any]) -> None:
     plan = plan_run(run, ranks.world_size)
     step = plain_step(run, plan, ranks) if plain else our_step(run, plan, ranks)
     flops = phase_flops(plan.shape, run.phases[0])
-    meter = Meter(flops, ranks)
     seconds, losses, shares, pairs, tokens = [], [], [], 0, 0
     started = time.monotonic() - began
     for number in range(2 + spec["steps"]):
@@ -281,7 +279,6 @@ def work(spec: dict[str, Any]) -> None:
                     if plain
                     else micro_batch.documents.attended_pairs()
                 )
-    del meter
     total = sum(seconds)
     achieved = flops.of(tokens, pairs) / total
     peak = peak_flops(device_name(ranks.device))

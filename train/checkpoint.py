@@ -136,7 +136,7 @@ class Writer:
             drawn_tokens=dict(progress.drawn_tokens),
         )
         self._thread = threading.Thread(
-            target=self._write, args=(target, copies.pending, state), name="checkpoint"
+            target=self._write, args=(target, copies.pending, state), name="checkpoint", daemon=True
         )
         self._thread.start()
         if not self._asynchronous:
@@ -150,6 +150,11 @@ class Writer:
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise CheckpointError(f"a checkpoint could not be written: {failure}") from failure
+
+    def settle(self, timeout_s: float = 30.0) -> None:
+        """Give a write under way the time to finish; for a run that ends by an exception."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def _write(self, target: Path, files: list[tuple[Path, Any]], progress: Progress) -> None:
         try:
