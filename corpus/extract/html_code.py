@@ -78,7 +78,7 @@ def code_text(tape: Tape, bits: npt.NDArray[np.int64], node: int) -> str:
         number = int(tape.tag[at])
         if number == TEXT:
             text = unescape(tape.source[tape.start[at] : tape.end[at]])
-            if in_pre or text.strip():
+            if in_pre or text.strip() or "\n" not in text:
                 pieces.append(text if in_pre else re.sub(r"\s*\n\s*", "", text))
         elif number == T_BR:
             pieces.append("\n")

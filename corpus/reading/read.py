@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from corpus.document import RAW, document_id
 from corpus.reading.listing import SourceFile, balance, list_files
-from corpus.reading.records import Record, read_records
+from corpus.reading.records import read_records
+from corpus.reading.records_base import Record
 from corpus.reading.source import Source
 from corpus.stage import spark_schema
 
@@ -79,7 +80,7 @@ def _batch(rows: Sequence[tuple[Source, Record]]) -> pa.RecordBatch:
         "date": [record.date for _, record in rows],
         "extra": [list(record.extra.items()) for _, record in rows],
         "locator": [record.locator for _, record in rows],
-        "media": [_media(source) for source, _ in rows],
+        "media": [record.media or _media(source) for source, record in rows],
         "payload": [record.payload for _, record in rows],
         "failure": [record.failure for _, record in rows],
     }
@@ -89,4 +90,4 @@ def _batch(rows: Sequence[tuple[Source, Record]]) -> pa.RecordBatch:
 
 
 def _media(source: Source) -> str:
-    return source.media if source.format in ("jsonl", "parquet") else source.format
+    return source.media if source.format in ("jsonl", "parquet", "zip", "warc") else source.format

@@ -4,38 +4,22 @@ A file that cannot be read, a line that is no JSON and a row group that does not
 documents like any other, with a `failure` instead of a payload.
 """
 
-import bz2
-import gzip
-import io
 import json
 import lzma
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.reading.archives import warc_records, zip_records
 from corpus.reading.listing import SourceFile
+from corpus.reading.records_base import Record, error_text, open_stream
 from corpus.reading.source import Source
 
 READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, lzma.LZMAError)
 """What storage, decompression and decoding raise; zlib.error is caught by `_open`."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """One document as found: a payload, or the failure that stands in its place."""
-
-    locator: str
-    payload: bytes | None = None
-    failure: str | None = None
-    url: str | None = None
-    title: str | None = None
-    date: str | None = None
-    extra: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_records(file: SourceFile, source: Source, with_payload: bool = True) -> Iterator[Record]:
@@ -48,6 +32,9 @@ def read_records(file: SourceFile, source: Source, with_payload: bool = True) ->
         yield from _jsonl(file, source, with_payload)
     elif source.format == "parquet":
         yield from _parquet(file, source, with_payload)
+    elif source.format in ("warc", "zip"):
+        read = warc_records if source.format == "warc" else zip_records
+        yield from read(file.address, file.locator, source.max_mb * 1_000_000, with_payload)
     elif with_payload:
         yield _whole(file, source)
     else:
@@ -57,10 +44,10 @@ def read_records(file: SourceFile, source: Source, with_payload: bool = True) ->
 def _whole(file: SourceFile, source: Source) -> Record:
     limit = source.max_mb * 1_000_000
     try:
-        with _open(file.address) as stream:
+        with open_stream(file.address) as stream:
             payload = stream.read(limit + 1)
     except READ_ERRORS as error:
-        return Record(file.locator, failure=f"unreadable: {_text(error)}")
+        return Record(file.locator, failure=f"unreadable: {error_text(error)}")
     if len(payload) > limit:
         return Record(file.locator, failure=f"too_large: more than {source.max_mb} MB")
     return Record(file.locator, payload)
@@ -70,7 +57,7 @@ def _jsonl(file: SourceFile, source: Source, with_payload: bool) -> Iterator[Rec
     limit = source.max_mb * 1_000_000
     number = 0
     try:
-        with _open(file.address) as stream:
+        with open_stream(file.address) as stream:
             while line := stream.readline(limit + 1):
                 number += 1
                 is_cut = len(line) > limit
@@ -91,7 +78,7 @@ def _jsonl(file: SourceFile, source: Source, with_payload: bool) -> Iterator[Rec
     except READ_ERRORS as error:
         yield Record(
             f"{file.locator}#{number + 1}",
-            failure=f"unreadable: after line {number}: {_text(error)}",
+            failure=f"unreadable: after line {number}: {error_text(error)}",
         )
 
 
@@ -99,7 +86,7 @@ def _json_record(locator: str, number: int, line: bytes, source: Source) -> Reco
     try:
         row = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        return Record(locator, failure=f"bad_json: line {number}: {_text(error)}")
+        return Record(locator, failure=f"bad_json: line {number}: {error_text(error)}")
     if not isinstance(row, dict):
         return Record(locator, failure=f"bad_json: line {number}: not an object")
     content = row.get(source.content)
@@ -148,7 +135,7 @@ def _parquet(file: SourceFile, source: Source, with_payload: bool) -> Iterator[R
                     yield from _row_group(parquet, group, columns, locators, source)
                 first += rows
     except READ_ERRORS as error:
-        yield Record(file.locator, failure=f"unreadable: {_text(error)}")
+        yield Record(file.locator, failure=f"unreadable: {error_text(error)}")
 
 
 def _row_group(
@@ -172,36 +159,4 @@ def _row_group(
                 yield record
     except READ_ERRORS as error:
         for locator in locators[done:]:
-            yield Record(locator, failure=f"unreadable: row group {group}: {_text(error)}")
-
-
-@contextmanager
-def _open(address: str) -> Iterator[IO[bytes]]:
-    """The decompressed bytes of the file at `address`."""
-    import zlib
-
-    suffix = address.rsplit(".", 1)[-1].lower()
-    with fsspec.open(address, "rb") as stream:
-        try:
-            if suffix == "gz":
-                yield gzip.GzipFile(fileobj=stream)  # type: ignore[misc]
-            elif suffix == "bz2":
-                yield bz2.BZ2File(stream)  # type: ignore[misc]
-            elif suffix == "xz":
-                yield lzma.LZMAFile(stream)  # type: ignore[misc]  # noqa: SIM115
-            elif suffix in ("zst", "lz4"):
-                codec = suffix.replace("zst", "zstd")
-                yield _buffered(pa.CompressedInputStream(pa.PythonFile(stream), codec))
-            else:
-                yield _buffered(stream)
-        except zlib.error as error:
-            raise OSError(f"broken compression: {error}") from error
-
-
-def _buffered(stream: Any) -> IO[bytes]:
-    """With a `readline`, which not every storage's files have, or have fast."""
-    return cast(IO[bytes], io.BufferedReader(stream, 1 << 20))
-
-
-def _text(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).replace("\n", " ")[:300]
+            yield Record(locator, failure=f"unreadable: row group {group}: {error_text(error)}")

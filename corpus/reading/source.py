@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from corpus.settings import Settings
 
-Format = Literal["html", "pdf", "text", "jsonl", "parquet"]
+Format = Literal["html", "pdf", "text", "jsonl", "parquet", "warc", "zip"]
 Media = Literal["html", "pdf", "text"]
 
 SUFFIXES: dict[Format, tuple[str, ...]] = {
@@ -15,6 +15,8 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
     "text": (".txt", ".md", ".markdown", ".text"),
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "parquet": (".parquet",),
+    "warc": (".warc",),
+    "zip": (".zip",),
 }
 """Which files of a folder belong to a source of that format; a glob or a file is taken as it is."""
 
@@ -37,7 +39,8 @@ class Source(Settings):
 
     format: Format
     """How the documents are stored: `html`, `pdf` and `text` hold one a file; `jsonl` and
-    `parquet` hold one a row. Files ending in .gz, .bz2, .xz, .zst or .lz4 are decompressed."""
+    `parquet` hold one a row, `warc` one a response, `zip` one a member.
+    Files ending in .gz, .bz2, .xz, .zst or .lz4 are decompressed."""
 
     lang: str | None = None
     """`zh`, `en` or another language code; `auto` or nothing leaves it to the language stage."""
@@ -56,7 +59,8 @@ class Source(Settings):
     """`jsonl`, `parquet`: the field that holds the document."""
 
     media: Media = "text"
-    """`jsonl`, `parquet`: what that field holds (`pdf` only in Parquet's binary columns)."""
+    """`jsonl`, `parquet`: what that field holds (`pdf` only in Parquet's binary columns);
+    `zip`: what its members are."""
 
     columns: dict[Literal["url", "title", "date"], str] = Field(default={})
     """`jsonl`, `parquet`: the fields that hold these, where they bear another name."""
