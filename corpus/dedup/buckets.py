@@ -28,21 +28,27 @@ Records = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]
 
 def pack(batches: Iterable[pa.RecordBatch], bucketing: Bucketing) -> Iterator[pa.RecordBatch]:
     """Rows of RECORD_SCHEMA for the documents of `batches`."""
+    return pack_records(_records(batch, bucketing) for batch in batches if batch.num_rows)
+
+
+def pack_records(records: Iterable[Records]) -> Iterator[pa.RecordBatch]:
+    """Rows of RECORD_SCHEMA for (hashes, keys, two numbers) of any records."""
     held: list[Records] = []
-    records = 0
-    for batch in batches:
-        if batch.num_rows == 0:
-            continue
-        hashes, sketches = bucketing(batch)
-        rows, buckets = np.nonzero(hashes)
-        keys = batch.column("key").to_numpy()
-        held.append((hashes[rows, buckets], keys[rows], sketches[rows]))
-        records += len(rows)
-        if records >= RECORDS_A_ROW:
+    count = 0
+    for some in records:
+        held.append(some)
+        count += len(some[0])
+        if count >= RECORDS_A_ROW:
             yield _by_part(held)
-            held, records = [], 0
-    if records:
+            held, count = [], 0
+    if count:
         yield _by_part(held)
+
+
+def _records(batch: pa.RecordBatch, bucketing: Bucketing) -> Records:
+    hashes, sketches = bucketing(batch)
+    rows, buckets = np.nonzero(hashes)
+    return hashes[rows, buckets], batch.column("key").to_numpy()[rows], sketches[rows]
 
 
 def unpack(

@@ -1,7 +1,8 @@
-"""The stages of deduplication, for the recipe: exact, signatures, and MinHash LSH."""
+"""The stages of deduplication, for the recipe: exact, signatures, MinHash LSH, paragraphs."""
 
 from corpus.dedup.exact import Exact
 from corpus.dedup.minhash import MinHash
+from corpus.dedup.paragraphs import Paragraphs
 from corpus.dedup.signatures import Signatures
 
-__all__ = ["Exact", "MinHash", "Signatures"]
+__all__ = ["Exact", "MinHash", "Paragraphs", "Signatures"]
