@@ -8,7 +8,9 @@ weights, 262,144 tokens a step. Ours goes through the training loop's own functi
 feed, engine, step). A model FLOP is counted as `train/throughput.py` says: attention only where
 tokens attend, recomputation not at all; for peers without document masks, over whole rows.
 
-Needs a GPU with 80 GiB or more. `--shards` takes shards that exist instead of DIR/text.
+Needs a GPU with 141 GB (the 3B row; the others fit into 80), flash-attn-4 for our attention on
+Hopper and liger-kernel for the peer that uses it. A row that cannot run says why. `--shards` takes
+shards that exist instead of DIR/text.
 """
 
 import argparse

@@ -32,6 +32,7 @@ from train.engine import full_weights, start_engine, trained_parameters
 from train.evaluate import HeldOut, evaluate, held_out
 from train.export import export
 from train.feed import Feed, MicroBatch
+from train.heartbeat import Heartbeat
 from train.journal import Journal, write_summary
 from train.launch import Ranks
 from train.learning_rate import learning_rate
@@ -98,6 +99,7 @@ class Run:
     writer: Writer
     feed: Feed
     samples: list[HeldOut]
+    heartbeat: Heartbeat | None = None
     skip: frozenset[int] = frozenset()
     """Steps that are left out, data and all, since a rollback found them bad."""
     stop_requested: bool = False
@@ -137,6 +139,8 @@ def train(config: RunConfig, ranks: Ranks) -> int:
             run.journal.say(f"stopped: {reason}")
             return 3
         finally:
+            if run.heartbeat is not None:
+                run.heartbeat.stop()
             run.writer.settle()
             run.journal.close()
 
@@ -174,6 +178,7 @@ def prepare(config: RunConfig, ranks: Ranks) -> tuple[Run, ResumePoint | None]:
             config.evaluation.tokens_per_bucket,
             config.evaluation.sequence_length or plan.schedule.longest_sequence,
         ),
+        Heartbeat(folder / "heartbeats", ranks, config.watch.collective_timeout_s),
         checkpoint.skipped_steps(checkpoints),
     )
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stop_requested", True))
@@ -261,6 +266,8 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
         rate = learning_rate(phase.settings.learning_rate, step - phase.first, phase.steps)
         result = take_step(run, engine, batch, step, rate, watch.limit())
         progress.step += 1
+        if run.heartbeat is not None:
+            run.heartbeat.beat(progress.step)
         meter.add(result, batch, data_seconds)
         for bucket, tokens in zip(run.plan.bucket_names, result.drawn, strict=True):
             progress.drawn_tokens[bucket] = progress.drawn_tokens.get(bucket, 0) + tokens

@@ -1,6 +1,8 @@
 """The parts of continued pretraining, each held against a plain reference in fp32 or fp64."""
 
 import math
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from corpus.settings import UserError
 from train.accumulate import accumulate_in_products, adding_in_place
 from train.adapters import add_adapters, merge_adapters
 from train.attention import find_documents
+from train.heartbeat import EXIT_STATUS, Heartbeat
+from train.launch import Ranks
 from train.learning_rate import learning_rate
 from train.model import PackedLanguageModel, cast_weights, restore_rope, scale_rope
 from train.objective import LossHead
@@ -297,3 +301,22 @@ def test_gradients_added_inside_products_are_autograds() -> None:
             (adding(right) ** 2).sum().backward()
         torch.testing.assert_close(left.grad, right.grad)
     torch.testing.assert_close(usual.weight.grad, adding.weight.grad)
+
+
+def test_a_rank_that_waits_names_the_one_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+    status: list[int] = []
+
+    def end(number: int) -> None:
+        status.append(number)
+        ended.set()
+
+    (tmp_path / "rank-1").write_text("6", encoding="utf-8")
+    heartbeat = Heartbeat(tmp_path, Ranks(0, 2, CPU), 0.2, end)
+    heartbeat.beat(7)
+    assert ended.wait(20)
+    heartbeat.stop()
+    assert status == [EXIT_STATUS]
+    assert "after step 7; behind: rank 1 (step 6)" in capsys.readouterr().err
