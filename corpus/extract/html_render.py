@@ -146,6 +146,8 @@ def _block(page: Page, k: int) -> tuple[str, str]:
         prefix = "  " * min(8, max(0, depth - 1)) + marker
         text = text.replace("\n", "\n" + " " * len(prefix))
         text = prefix + text
+    elif not quotes and re.fullmatch(r"`[^`\n]{3,}`", text):
+        return "code", f"```\n{text[1:-1]}\n```"  # a paragraph that is nothing but code
     if quotes:
         mark = "> " * min(quotes, 5)
         text = mark + text.replace("\n", "\n" + mark)
