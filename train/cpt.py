@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from corpus.settings import command
+from corpus.settings import UserError, command
 from train import checkpoint, launch
 from train.accumulate import adding_in_place
 from train.attention import choose_attention
@@ -358,7 +358,10 @@ def report_bad_step(
     run: Run, batch: list[MicroBatch], result: StepResult, step: int, limit: float
 ) -> None:
     """Say which documents were in a step whose update was left out; stop if there are too many."""
-    names = run.feed.documents(batch)
+    try:
+        names = run.feed.documents(batch)
+    except UserError as reason:  # shards made elsewhere may have no lineage; training goes on
+        names = [f"unknown: {reason}"]
     gathered: list[Any] = [None] * run.ranks.world_size
     torch.distributed.all_gather_object(gathered, names)
     documents = sorted({name for part in gathered for name in part})
