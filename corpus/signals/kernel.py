@@ -140,6 +140,8 @@ _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
+_WORD = np.uint64(1 << 63)  # tells the token of a word from that of a character
+_SINGLES = np.uint64(0x10000)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 
 # Gopher (Rae et al. 2021, table A1) asks for two of its eight; the others make the share steadier.
@@ -220,13 +222,16 @@ def entropy_table() -> np.ndarray:
 
 
 @kernel
-def _repetition(tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn, row):
+def _repetition(
+    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp, nlogn, row
+):  # fmt: skip
     """Add one window's repetition to the document's counters; returns the last stamp used.
 
-    tokens uint64 [size]; prefix uint32 [size + 1]: characters before each token. `earlier[i]` is
-    the first place of the n-gram at i, or FIRST if that is i. An n-gram is told by the first place
-    of its first n-1 tokens and its last token, so a place is looked at only while its n-gram
-    repeats, and the table is asked only where it goes on otherwise than its first place does.
+    tokens uint64 [size], code points or hashes of words; prefix uint32 [size + 1]: characters
+    before each token. `earlier[i]` is the first place of the n-gram at i, or FIRST if that is
+    i. An n-gram is told by the first place of its first n-1 tokens and its last token, so a
+    place is looked at only while its n-gram repeats, and the table is asked only where it goes
+    on otherwise than its first place does.
     entries uint64 [2 * TABLE]: for each slot a 32-bit tag over a 32-bit stamp (a new stamp
     empties the table), then the first place of the n-gram. Indices are unsigned: numba would
     otherwise ask at every access whether they count from the end.
@@ -267,8 +272,18 @@ def _repetition(tokens, prefix, size, earlier, times, depth, active, entries, st
                 times[i] = 1
                 continue
             token = tokens[i + before_n]
-            if level == 1 or tokens[before + before_n] != token:
-                h = (token ^ before) * _MIX
+            if level == 1 and token < _SINGLES:  # a character finds its place without a hash
+                entry = singles[token]
+                if entry >> _HALF == low:
+                    before = entry & low_half
+                else:
+                    singles[token] = (low << _HALF) | i
+                    earlier[i] = FIRST
+                    times[i] = 1
+                    continue
+                earlier[i] = before
+            elif level == 1 or tokens[before + before_n] != token:
+                h = ((token * _MIX) ^ before) * _MIX
                 h ^= h >> np.uint64(29)
                 h *= _MIX
                 key = (h & _HIGH) | low
@@ -359,6 +374,7 @@ def measure(
     depth = np.empty(WINDOW, np.int8)
     active = np.empty(WINDOW + 1, np.uint32)
     entries = np.zeros(2 * TABLE, np.uint64)
+    singles = np.zeros(0x10000, np.uint64)
     stamp = 0
     line_keys = np.zeros(1024, np.uint64)
     line_fill = np.zeros(1, np.int64)
@@ -460,7 +476,7 @@ def measure(
                     kind = entry & c.CLASS_MASK
                     if c.HAN <= kind <= c.HAN_RARE:
                         tally[kind] += 1
-                        tokens[size] = np.uint64(point) * _MIX
+                        tokens[size] = np.uint64(point)
                         prefix[size + 1] = prefix[size] + 1
                         size += 1
                         if entry & (c.FUNCTION | c.MOJIBAKE):
@@ -569,7 +585,7 @@ def measure(
                     row[NUMBERS] += 1
                     if digits_in_number >= LONG_NUMBER:
                         row[LONG_NUMBERS] += 1
-                tokens[size] = word_hash_
+                tokens[size] = word_hash_ | _WORD
                 line_hash = (line_hash ^ word_hash_) * _FNV_PRIME
                 prefix[size + 1] = prefix[size] + word_length
                 size += 1
@@ -579,14 +595,14 @@ def measure(
                 digits_in_number = 0
             if size == WINDOW:
                 stamp = _repetition(
-                    tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn,
-                    row,
+                    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp,
+                    nlogn, row,
                 )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]
                 size = 0
             if c.HAN <= kind <= c.KANA:
-                tokens[size] = np.uint64(point) * _MIX
+                tokens[size] = np.uint64(point)
                 prefix[size + 1] = prefix[size] + 1
                 size += 1
                 if entry & c.FUNCTION:
@@ -604,8 +620,8 @@ def measure(
                         )  # fmt: skip
             if size == WINDOW or (last and size):
                 stamp = _repetition(
-                    tokens, prefix, size, earlier, times, depth, active, entries, stamp, nlogn,
-                    row,
+                    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp,
+                    nlogn, row,
                 )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]
