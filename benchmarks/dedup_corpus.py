@@ -63,7 +63,8 @@ def load(data: Path, scratch: Path, originals: int, seed: int = 20261121) -> tup
         np.savez(folder / "partial.npz", i=i, j=j, jaccard=jaccard)
         (folder / "partial.npz").rename(truth)
     arrays = np.load(truth)
-    return pq.read_table(corpus), Truth(arrays["i"], arrays["j"], arrays["jaccard"])
+    i, j = arrays["i"].astype(np.int64), arrays["j"].astype(np.int64)
+    return pq.read_table(corpus), Truth(i, j, arrays["jaccard"])
 
 
 def normalise(text: str) -> str:

@@ -38,6 +38,12 @@ class MinHashConfig(Settings):
     """What documents are compared by: as in the section `signatures`."""
     keep: Keeping = Keeping()
     """Which of several near-duplicates is kept."""
+    containment: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Drop also what a kept, longer document holds to this share of its shingles (rule
+    `contained`): truncated copies, long quotes. Not set: only near-duplicates go."""
+    shortest_share: float = Field(default=0.5, gt=0.0, le=1.0)
+    """With `containment`: how much shorter than the longer one such a document may be and still be
+    found with the chance `recall`. Lower values need more bands, so more candidates."""
     against: tuple[str, ...] = ()
     """Signature stores of earlier runs (`python -m corpus.dedup.store`): what is in them already
     is dropped, with the scope `earlier` and the earlier twin as evidence."""
@@ -99,7 +105,7 @@ def deduplicate(
         members = members.unionByName(earlier, allowMissingColumns=True)
         members = members.withColumn("stored", F.coalesce("stored", F.lit(0)))
         order = [("stored", "descending"), *order]
-    how = Comparison(order, config.threshold, NEVER, config.shingle)
+    how = Comparison(order, config.threshold, config.containment or NEVER, config.shingle)
     sets_of = (lambda table: mixed_sets(table, config.shingle)) if stores else None
 
     def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -112,7 +118,10 @@ def deduplicate(
     if config.by:
         evidence["by"] = ", ".join(config.by)
     runs = [store.path for store in stores]
-    return judge(documents, duplicates, count, config.threshold, evidence, runs)
+    threshold = F.when(F.col("rule") == "contained", F.lit(config.containment)).otherwise(
+        F.lit(config.threshold)
+    )
+    return judge(documents, duplicates, count, threshold, evidence, runs)
 
 
 def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = None) -> DataFrame:
@@ -138,7 +147,15 @@ def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = No
 
 def banding_of(config: MinHashConfig) -> Banding:
     """The bands and rows of a section."""
-    return choose_banding(config.threshold, config.recall, config.permutations)
+    return choose_banding(lowest_jaccard(config), config.recall, config.permutations)
+
+
+def lowest_jaccard(config: MinHashConfig) -> float:
+    """The Jaccard similarity down to which pairs are wanted."""
+    if config.containment is None:
+        return config.threshold
+    common = config.containment * config.shortest_share
+    return min(config.threshold, common / (1.0 + config.shortest_share - common))
 
 
 def measure_of(config: MinHashConfig) -> Measure:
@@ -163,7 +180,7 @@ def _grouped(
     return find_groups(
         keyed.select("key", "minhash" if measured else "text", _category(config).alias("category")),
         Bands(config),
-        sketch_radius(config.threshold, config.permutations),
+        sketch_radius(lowest_jaccard(config), config.permutations),
         config.largest_group,
         stores,
     )

@@ -124,15 +124,17 @@ def _resolve_chunk(table: pa.Table, how: Comparison, sets_of: Sets | None) -> pa
     jaccard = common / (sizes[left] + sizes[right] - common)
     near = jaccard >= how.threshold - 1e-12
 
-    covered = _largest_cover(left[near], right[near], common[near], sizes)
+    covered = _largest_cover(left, right, common, sizes)
     table = table.append_column("size", pa.array(sizes))
     for g in _large_groups(bounds):
         rows = _ranked(table, bounds, g, [("size", "descending"), ("doc_id", "ascending")])
         ranked = rare_first(sets, rows)
-        covered[rows] = take_best_indexed(*ranked, how.threshold, NEVER, np.zeros_like(fixed))[2]
+        none = np.zeros(len(rows), np.bool_)
+        covered[rows] = take_best_indexed(*ranked, how.threshold, how.containment, none)[2]
+    cut_short = (covered >= min(TRUNCATED, how.containment)).astype(np.int8)
     ends = np.concatenate([left[near], right[near]])
     neighbours = np.bincount(ends, minlength=len(sizes))
-    table = table.append_column("incomplete", pa.array((covered >= TRUNCATED).astype(np.int8)))
+    table = table.append_column("incomplete", pa.array(cut_short))
     table = table.append_column("neighbours", pa.array(neighbours))
 
     rank = np.empty(len(sizes), np.int64)
@@ -285,7 +287,7 @@ def take_best_indexed(tokens, starts, vocabulary, threshold, containment, fixed)
                     continue
                 jaccard = common / (n + m - common)
                 is_near = jaccard >= threshold - 1e-12
-                if is_near and m >= LONGER * n:
+                if m >= LONGER * n:
                     covered[x] = max(covered[x], common / n)
                 if fixed[x] or (not is_near and m < n):
                     continue

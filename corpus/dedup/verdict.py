@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from corpus.document import VERDICT
@@ -27,7 +27,7 @@ def judge(
     documents: DataFrame,
     duplicates: DataFrame | None,
     most_duplicates: int,
-    threshold: float | None,
+    threshold: Column | float | None,
     evidence: dict[str, str],
     stores: Sequence[str] = (),
 ) -> DataFrame:
@@ -51,7 +51,9 @@ def judge(
     verdict = F.struct(
         F.col("rule"),
         F.col("similarity").alias("value"),
-        F.lit(threshold).cast("double").alias("threshold"),
+        (threshold if isinstance(threshold, Column) else F.lit(threshold))
+        .cast("double")
+        .alias("threshold"),
         found_here.alias("evidence"),
     )
     found = duplicates.select("doc_id", verdict.alias("verdict"))

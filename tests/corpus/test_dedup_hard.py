@@ -8,6 +8,7 @@ import pyarrow as pa
 from corpus.dedup.bands import band_hashes, choose_banding, sketch_radius, sketches
 from corpus.dedup.keeping import Keeping, sort_keys
 from corpus.dedup.links import NO_LIMIT, groups, link_records, spanning_forest
+from corpus.dedup.minhash import MinHashConfig, banding_of, lowest_jaccard
 from corpus.dedup.normal import Shingling
 from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
 from corpus.dedup.signatures import SignaturesConfig, sign, signature_matrix
@@ -177,6 +178,13 @@ def test_a_quote_is_contained_in_the_longer_article() -> None:
             ("000", "contained", "001")
         ]
         assert dropped[0]["similarity"] == 1.0
+
+
+def test_the_bands_reach_down_to_what_is_contained() -> None:
+    assert lowest_jaccard(MinHashConfig()) == 0.8
+    config = MinHashConfig(containment=0.95)
+    assert 0.45 < lowest_jaccard(config) < 0.5  # half as long, and 95 % of it in the longer one
+    assert banding_of(config).probability(lowest_jaccard(config)) >= 0.99
 
 
 def test_documents_from_nothing_to_fifty_megabytes() -> None:
