@@ -117,7 +117,10 @@ def _block(page: Page, k: int) -> tuple[str, str]:
             return "p", text
         fence = "````" if "```" in text else "```"
         return "code", f"{fence}{code_language(tape, owner, part)}\n{text}\n{fence}"
-    text = inline(page, int(blocks.first[k]), int(blocks.last[k]))
+    first = int(blocks.first[k])
+    while int(tape.parent[first]) == first - 1 != owner and not BLOCK[tape.tag[first - 1]]:
+        first -= 1  # the inline elements that the block begins in belong to it
+    text = inline(page, first, int(blocks.last[k]))
     if not text:
         return "p", ""
     number = int(tape.tag[owner])
