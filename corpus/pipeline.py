@@ -38,7 +38,7 @@ from corpus.settings import UserError, command
 from corpus.signals.stage import Signals
 from corpus.stage import Stage, code_version, file_digest
 from tokenization.build_shards import ShardsConfig, build_shards
-from tokenization.extend import VocabularyConfig, extend, model_path
+from tokenization.extend import VocabularyConfig, extend, input_files
 
 STAGES: dict[str, type[Stage]] = {
     "extract": Extract,
@@ -110,7 +110,7 @@ def run_recipe(
             fingerprint,
             "tokenization.extend",
             vocabulary.model_dump(mode="json")
-            | {"base": file_digest(str(model_path(vocabulary.base)))},
+            | {"files": [file_digest(str(path)) for path in input_files(vocabulary)]},
             lambda path: extend(spark, documents, vocabulary, path),
         )
     if shards:
