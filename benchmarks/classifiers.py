@@ -85,12 +85,17 @@ def main() -> None:
     rows: list[tuple[str, str, str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        search: dict[str, Any] = {"learning_rate": [0.3], "epochs": [5], "ngrams": [3]}
+        search: dict[str, Any] = {
+            "learning_rate": [0.3],
+            "epochs": [5],
+            "ngrams": [3],
+            "svm_share": [0.5, 0.7],
+        }
         sets = cold(options.data)
         model = trained("cold", sets, folder, search, negative="normal", buckets=1 << 20)
         figures |= compare("cold", sets, model, options.quick, rows)
         sets = sms(options.data)
-        search = {"learning_rate": [0.5], "epochs": [10], "ngrams": [2, 3], "balance": [0.5]}
+        search = {"learning_rate": [0.5], "epochs": [10], "ngrams": [2, 3], "balance": [0.5, 1.0]}
         model = trained("sms", sets, folder, search, negative="other", buckets=1 << 18)
         figures |= compare("sms", sets, model, options.quick, rows)
         figures |= evasion(sets[2], model, rows)
@@ -197,8 +202,9 @@ def compare(
 
 
 def apply(model: Model, texts: list[str]) -> list[str]:
+    """Each text's label with the highest score."""
     logits = score(pa.array(texts), model.table, WHOLE).document
-    return [model.labels[k] for k in model.probabilities(logits).argmax(axis=1)]
+    return [model.labels[k] for k in logits.argmax(axis=1)]
 
 
 def words(text: str) -> str:
@@ -400,14 +406,17 @@ def in_spark(
     for stage in stages:  # compiles, loads, warms up
         sink(stage.decide(spark.read.parquet(str(path / "part-0.parquet"))))
     seconds, per_stage = 0.0, []
+    more = len(texts) - len(texts[0::4])
     for stage in stages:
-        before = tree_cpu_s()
-        sink(stage.decide(spark.read.parquet(str(path))))
-        spent = tree_cpu_s() - before
-        seconds += spent
-        per_stage.append(f"{stage.name} {len(texts) / spent:,.0f}")
+        spent = []
+        for source in (path / "part-0.parquet", path):
+            before = tree_cpu_s()
+            sink(stage.decide(spark.read.parquet(str(source))))
+            spent.append(tree_cpu_s() - before)
+        seconds += spent[1] - spent[0]  # what a job costs however small it is, is in both
+        per_stage.append(f"{stage.name} {more / (spent[1] - spent[0]):,.0f}")
     spark.stop()
-    speed = len(texts) / seconds
+    speed = more / seconds
     rows.append(
         (
             f"all classifiers in Spark, {len(texts):,} documents of 1,000 characters",

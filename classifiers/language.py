@@ -21,7 +21,7 @@ from corpus.stage import BatchStage, verdicts
 LANGUAGES = ("zh-Hans", "zh-Hant", "en", "other")
 KANA_OF_JAPANESE = 0.1  # share of kana in kana + Han from which the Han count as Japanese
 HANGUL_OF_KOREAN = 0.5
-SAMPLE_BYTES = 2000  # Latin text that CLD2 reads of one document
+SAMPLE_BYTES = 800  # Latin text that CLD2 reads of one document
 FEW_LATIN = 0.05  # share of Latin words under which they count as English unread
 
 

@@ -109,7 +109,8 @@ class Training(Settings):
     window: int = Field(128, ge=16)
     """Long documents are scored by windows of about so many tokens (characters, words)."""
     precision: float = Field(0.9, gt=0, lt=1)
-    """Each label's threshold is the lowest with at least this precision on the dev split."""
+    """Each label's threshold is the lowest above which at least this share of the dev split's
+    texts bear it or another label but the negative one: for a filter that is the same."""
     background: tuple[str, ...] = ()
     """JSON-lines files (.gz or not) of ordinary documents with a `text`: pieces of them join the
     negatives, a quarter of the documents is kept for the thresholds."""
@@ -305,12 +306,18 @@ def _thresholds(
     ordinary: Sequence[str],
 ) -> npt.NDArray[np.float64]:
     """float64 [labels]: each label's threshold, by precision on dev and alarms on `ordinary`."""
-    columns = range(len(model.labels))
+    harmful = np.array([name != model.negative for name in model.labels])
+    # Hate taken for abuse is no false alarm of a filter: above a label's threshold, texts with
+    # any label but the negative one are right.
+    right = truth.copy()
+    right[:, harmful] |= (truth & harmful).any(axis=1, keepdims=True)
     thresholds = np.array(
-        [threshold_for(probabilities[:, k], truth[:, k], config.precision) for k in columns]
+        [
+            threshold_for(p, true, config.precision)
+            for p, true in zip(probabilities.T, right.T, strict=True)
+        ]
     )
     if ordinary:
-        harmful = np.array([name != model.negative for name in model.labels])
         alarms = model.probabilities(model.score(pa.array(ordinary, pa.string())).peak)[:, harmful]
         # One document may set off several labels: give each the whole allowance if it fits.
         for label_share in range(1, harmful.sum() + 1):
