@@ -37,6 +37,7 @@ from corpus.session import spark_session
 from corpus.settings import UserError, command
 from corpus.signals.stage import Signals
 from corpus.stage import Stage, code_version, file_digest
+from corpus.template_lines.stage import TemplateLines
 from tokenization.build_shards import ShardsConfig, build_shards
 from tokenization.extend import VocabularyConfig, extend, input_files
 
@@ -44,6 +45,7 @@ STAGES: dict[str, type[Stage]] = {
     "extract": Extract,
     "language": Language,
     "clean": Clean,
+    "template-lines": TemplateLines,
     "signals": Signals,
     "rules": Rules,
     "exact": Exact,
@@ -184,8 +186,9 @@ def _product(
 
 
 HELP = """\
-What it does, in the recipe's order: extract, language, clean, signals, rules, exact, signatures,
-minhash-local, minhash-global, decontaminate, harm, select; then documents, tokenizer and shards.
+Stages, in the usual order: extract, language, clean, template-lines, signals, rules, exact,
+signatures, minhash-local, minhash-global, decontaminate, harm, select; then come documents,
+tokenizer and shards.
 Every document that comes in is kept or dropped with a reason:
 
     python -m corpus.ledger runs/demo                 the funnel: in, kept, dropped by rule
