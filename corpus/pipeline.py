@@ -22,7 +22,7 @@ from classifiers.harm import Harm
 from classifiers.language import Language
 from corpus.clean.stage import Clean
 from corpus.decontaminate.stage import Decontaminate
-from corpus.dedup.stages import Exact, MinHash, Signatures
+from corpus.dedup.stages import Exact, MinHash, Paragraphs, Signatures
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
 from corpus.reading.listing import sources_fingerprint
@@ -48,6 +48,7 @@ STAGES: dict[str, type[Stage]] = {
     "template-lines": TemplateLines,
     "signals": Signals,
     "rules": Rules,
+    "paragraphs": Paragraphs,
     "exact": Exact,
     "signatures": Signatures,
     "minhash-local": MinHash,
