@@ -13,8 +13,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.clean.jit import kernel
 from corpus.clean.lines import LONGEST_LINE, triggers
+from corpus.jit import kernel
 
 # Flags of a document: which rules of `corpus.clean.characters` have something to look at.
 BREAK = 1

@@ -10,8 +10,8 @@ more repetitive than a page only because it is longer.
 # mypy: disable-error-code="assignment, no-untyped-def, arg-type, index, type-arg"
 import numpy as np
 
+from corpus.jit import kernel
 from corpus.signals import characters as c
-from corpus.signals.jit import kernel
 from corpus.signals.lexicons import SLOTS
 
 WINDOW = 16384

@@ -3,7 +3,7 @@
 # mypy: disable-error-code="assignment, no-untyped-def, arg-type, index, type-arg"
 import numpy as np
 
-from corpus.clean.jit import kernel
+from corpus.jit import kernel
 
 _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
