@@ -28,6 +28,9 @@ def spark() -> Iterator["SparkSession"]:  # noqa: F821
             "spark.sql.shuffle.partitions": "2",
             "spark.ui.enabled": "false",
             "spark.sql.adaptive.enabled": "false",
+            # Small frames: compiling a query takes longer than interpreting it.
+            "spark.sql.codegen.wholeStage": "false",
+            "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         },
     )
     yield session

@@ -27,7 +27,11 @@ from typing import Any
 import torch
 
 from corpus.settings import UserError
-from train.launch import Ranks, deepspeed
+from train.launch import Ranks, deepspeed  # prepares DeepSpeed's import, so it comes first
+
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler  # isort: skip
+from deepspeed.runtime.zero.config import ZeroStageEnum  # isort: skip
+from deepspeed.utils.tensor_fragment import fragment_address  # isort: skip
 
 MARKER = "COMPLETE.json"
 PROGRESS = "progress.json"
@@ -60,6 +64,10 @@ class Progress:
     """What the data's stream needs to go on (`train.stream.Stream.checkpoint`)."""
 
 
+# What DeepSpeed's state holds besides tensors and plain containers; nothing else is unpickled.
+DEEPSPEED_STATE = [fragment_address, LossScaler, DynamicLossScaler, ZeroStageEnum]
+
+
 class CheckpointError(Exception):
     """A checkpoint could not be written or is damaged."""
 
@@ -80,7 +88,8 @@ class HostCopyEngine(deepspeed.runtime.checkpoint_engine.checkpoint_engine.Check
 
     def load(self, path: str, map_location: Any = None) -> Any:
         """Read one of the run's own files; `resume_point` has checked its checksum."""
-        return torch.load(path, map_location=map_location, weights_only=False)
+        with torch.serialization.safe_globals(DEEPSPEED_STATE):
+            return torch.load(path, map_location=map_location, weights_only=True)
 
     def commit(self, info: Any) -> bool:
         """The marker is written by `Writer`, when the files are."""

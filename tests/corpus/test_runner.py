@@ -256,7 +256,15 @@ from pathlib import Path
 import test_runner as toys
 from corpus.session import spark_session
 
-spark = spark_session("killed", {"spark.ui.enabled": "false", "spark.master": "local[1]"})
+options = {
+    "spark.ui.enabled": "false",
+    "spark.master": "local[1]",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+spark = spark_session("killed", options)
 stages = toys.toy()
 stages[2] = toys.Killed("shout", toys.Settings(), toys.CONTEXT)
 toys.execute(spark, Path(os.environ["TOY_RUN"]), stages)
