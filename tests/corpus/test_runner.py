@@ -148,9 +148,7 @@ def toy(maximum: int = 16, middle: type[Length] = Length) -> list[Stage]:
 def results(run_dir: Path) -> list[list[dict[str, object]]]:
     """Everything that a run decided, in an order of its own."""
     run = Run(str(run_dir))
-    return [
-        run.decided(name).to_table().sort_by("doc_id").to_pylist() for name in run.stages
-    ]
+    return [run.decided(name).to_table().sort_by("doc_id").to_pylist() for name in run.stages]
 
 
 def execute(spark: SparkSession, run_dir: Path, stages: list[Stage], partitions: int = 2) -> None:

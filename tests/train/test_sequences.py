@@ -190,5 +190,6 @@ def test_an_index_of_other_documents_is_found_when_opened(tmp_path: Path) -> Non
     reader = SequenceReader(tmp_path, stream)
     bucket = [b.name for b in stream.buckets].index("zh-finance-qa")
     step = next(s for s in range(stream.steps) if bucket in stream.batch(s).bucket)
-    with pytest.raises(UserError, match=r"zh-finance-qa/train-00000\.idx: its header does not tell"):
+    message = r"zh-finance-qa/train-00000\.idx: its header does not tell"
+    with pytest.raises(UserError, match=message):
         reader.read(stream.batch(step))
