@@ -53,7 +53,6 @@ def write_report(run: Run) -> str:
         sources=source_rows(run),
         removals=removals(run),
         buckets=bucket_rows(manifest) if manifest else [],
-        tokenizer=_json(run, "tokenizer/report.json"),
         summary=summary,
         mixture_plot=mixture_plot(summary) if summary else None,
         loss_plot=loss_plot(summary) if summary else None,
