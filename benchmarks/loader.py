@@ -20,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -146,12 +148,6 @@ def make_shards(data: Path, work: Path, wanted: int) -> int:
     return sum(entry.tokens for entry in entries)
 
 
-def cpu_seconds() -> float:
-    """Of this process, its threads and its ended children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def speeds_of(read: Callable[[], int], warm_up: bool = True) -> list[float]:
     """Sequences per CPU second of several runs of `read`, which returns how many it read."""
     if warm_up:
@@ -240,6 +236,8 @@ def documents_cut(work: Path, packing: str, length: int = 4096) -> float:
 
 def ours_in_workers(work: Path, sequences: int) -> list[float]:
     """Our reader in two workers of torch's DataLoader: their CPU time and the trainer's."""
+    import psutil
+
     from train.buckets import buckets_of
     from train.loader import micro_batches
     from train.schedule import Schedule
@@ -250,18 +248,23 @@ def ours_in_workers(work: Path, sequences: int) -> list[float]:
         "stages": [{"name": "all", "tokens": 10**10}],
     })  # fmt: skip
     stream = Stream(schedule, buckets_of(read_manifest(work / "shards")))
+    trainer = psutil.Process()
+    steps = sequences * 4096 // 2**20 + 1
+    loader = micro_batches(
+        work / "shards", stream, micro_batch_sequences=16, first_step=0,
+        end_step=steps * (REPEATS + 2), workers=2,
+    )  # fmt: skip
+    batches = iter(loader)
+    read = 0
+    while read < sequences:  # workers start, import and fill their queues: not what a step costs
+        read += len(next(batches).inputs)
     found = []
-    for repeat in range(REPEATS):
-        begin, count, first = cpu_seconds(), 0, repeat * 200
-        last = first + sequences * 4096 // 2**20 + 1
-        loader = micro_batches(
-            work / "shards", stream, micro_batch_sequences=16, first_step=first, end_step=last,
-            workers=2,
-        )  # fmt: skip
-        for batch in loader:
-            count += len(batch.inputs)
-        del loader
-        found.append(count / (cpu_seconds() - begin))
+    for _ in range(REPEATS):
+        processes = [trainer, *trainer.children(recursive=True)]
+        begin, count = sum(sum(p.cpu_times()[:2]) for p in processes), 0
+        while count < sequences:
+            count += len(next(batches).inputs)
+        found.append(count / (sum(sum(p.cpu_times()[:2]) for p in processes) - begin))
     return found
 
 
@@ -306,6 +309,12 @@ def datatrove(work: Path, sequences: int) -> list[float] | str:
     return speeds_of(read)
 
 
+def endless(data: Iterable[Any]) -> Iterator[Any]:
+    """Epoch after epoch, as a trainer reads: an epoch's own start-up is paid once an epoch."""
+    while True:
+        yield from data
+
+
 def litdata(work: Path, sequences: int) -> list[float] | str:
     """litdata's token loader, shuffled."""
     try:
@@ -328,10 +337,8 @@ def litdata(work: Path, sequences: int) -> list[float] | str:
         cache.merge()
     data = StreamingDataset(str(folder), item_loader=TokensLoader(block_size=4096), shuffle=True)
 
-    def read() -> int:
-        return sum(1 for _, _ in zip(range(min(sequences, len(data))), data, strict=False))
-
-    return speeds_of(read)
+    samples = endless(data)
+    return speeds_of(lambda: sum(1 for _ in islice(samples, sequences)))
 
 
 def mosaic(shuffle: bool) -> Callable[[Path, int], list[float] | str]:
@@ -351,14 +358,10 @@ def mosaic(shuffle: bool) -> Callable[[Path, int], list[float] | str]:
                         writer.write({"tokens": ids[first : first + 4096].tobytes()})
         data = StreamingDataset(local=str(folder), shuffle=shuffle, batch_size=16)
 
-        def samples() -> Iterator[np.ndarray]:
-            for sample in data:
-                yield np.frombuffer(sample["tokens"], np.uint16).astype(np.int64)
-
-        def read() -> int:
-            return sum(1 for _ in zip(range(min(sequences, len(data))), samples(), strict=False))
-
-        return speeds_of(read)
+        samples = (
+            np.frombuffer(sample["tokens"], np.uint16).astype(np.int64) for sample in endless(data)
+        )
+        return speeds_of(lambda: sum(1 for _ in islice(samples, sequences)))
 
     return run
 

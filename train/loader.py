@@ -13,38 +13,57 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from train.sequences import SequenceReader
+from train.sequences import Batch, SequenceReader
 from train.staging import CacheSettings
 from train.stream import Draws, Stream
 
 
 class MicroBatch(NamedTuple):
-    """Some of a rank's sequences of one step: n sequences of L tokens, n perhaps 0."""
+    """Some of a rank's sequences of one step: n sequences of L tokens, n perhaps 0.
 
-    inputs: torch.Tensor
-    """int32 [n, L]"""
-    labels: torch.Tensor
-    """int32 [n, L]: the next token, or -100 where that begins another document."""
-    positions: torch.Tensor
-    """int32 [n, L], restarting at documents."""
-    bucket: torch.Tensor
-    """int32 [n]: index into the stream's buckets."""
+    One tensor holds them all, because each tensor that a worker hands over costs its own file of
+    shared memory and its own connection.
+    """
+
+    packed: torch.Tensor
+    """int32 or int64 [3 n L + n]: inputs, labels, positions, bucket, one behind the other."""
+    length: int
+    """L"""
     step: int
     last_of_step: bool
     """Whether the rank's share of the step ends with it."""
 
+    @property
+    def inputs(self) -> torch.Tensor:
+        """[n, L]"""
+        return self._part(0)
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """[n, L]: the next token, or -100 where that begins another document."""
+        return self._part(1)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """[n, L], restarting at documents."""
+        return self._part(2)
+
+    @property
+    def bucket(self) -> torch.Tensor:
+        """[n]: index into the stream's buckets."""
+        return self.packed[3 * self.length * self._sequences :]
+
     def on(self, device: torch.device | str) -> "MicroBatch":
         """The same on `device`, as the int64 that embeddings and losses take."""
+        return self._replace(packed=self.packed.to(device, non_blocking=True).long())
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device, non_blocking=True).long()
+    @property
+    def _sequences(self) -> int:
+        return len(self.packed) // (3 * self.length + 1)
 
-        return self._replace(
-            inputs=moved(self.inputs),
-            labels=moved(self.labels),
-            positions=moved(self.positions),
-            bucket=moved(self.bucket),
-        )
+    def _part(self, number: int) -> torch.Tensor:
+        size = self._sequences * self.length
+        return self.packed[number * size : (number + 1) * size].view(-1, self.length)
 
 
 def micro_batches(
@@ -111,6 +130,7 @@ class _MicroBatches(Dataset[MicroBatch]):
         longest = max(leg.length for leg in stream.legs)
         # (first micro-batch, first step, micro-batches a step) of every leg of the run
         self._legs: list[tuple[int, int, int]] = []
+        self._shares: dict[int, Draws] = {}
         self._length = 0
         for leg in stream.legs:
             begin, stop = max(leg.step, first_step), min(leg.end, end)
@@ -129,27 +149,34 @@ class _MicroBatches(Dataset[MicroBatch]):
         if self._reader is None:
             self._reader = SequenceReader(self._shards, self._stream, cache=self._cache)
         draws, last = self._draws(number)
-        batch = self._reader.read(draws)
+        size = len(draws) * draws.length
+        packed = torch.empty(3 * size + len(draws), dtype=torch.int32)
+        if get_worker_info() is not None:
+            packed.share_memory_()  # filled where the trainer will read it: no copy on the way
+        array = packed.numpy()
+        inputs, labels, positions = array[: 3 * size].reshape(3, -1, draws.length)
+        self._reader.read(draws, Batch(inputs, labels, positions, draws.bucket))
+        array[3 * size :] = draws.bucket
         workers = get_worker_info()
         following = number + (workers.num_workers if workers is not None else 1)
         if following < self._length:
             self._reader.prefetch(self._draws(following)[0])
-        return MicroBatch(
-            torch.from_numpy(batch.inputs),
-            torch.from_numpy(batch.labels),
-            torch.from_numpy(batch.positions),
-            torch.from_numpy(batch.bucket),
-            draws.step,
-            last,
-        )
+        return MicroBatch(packed, draws.length, draws.step, last)
 
     def _draws(self, number: int) -> tuple[Draws, bool]:
         """The sequences of micro-batch `number`, and whether it is the last of its step."""
         first, begin, parts = next(leg for leg in reversed(self._legs) if leg[0] <= number)
         step, part = divmod(number - first, parts)
-        share = self._stream.share(begin + step, self._rank, self._ranks)
+        share = self._share(begin + step)
         draws = share[len(share) * part // parts : len(share) * (part + 1) // parts]
         return draws, part == parts - 1
+
+    def _share(self, step: int) -> Draws:
+        """The rank's part of a step, kept while its micro-batches and the next ones are read."""
+        if step not in self._shares:
+            self._shares = {s: d for s, d in self._shares.items() if s == step - 1}
+            self._shares[step] = self._stream.share(step, self._rank, self._ranks)
+        return self._shares[step]
 
     def __getstate__(self) -> dict[str, Any]:
         # Addresses of mapped files mean nothing in another process.
