@@ -76,7 +76,8 @@ FORMULA_TOKENS = 12
 T_A, T_BR = TAG["a"], TAG["br"]
 T_BUTTON, T_LABEL = TAG["button"], TAG["label"]
 BIT_HIDDEN = words.HIDDEN
-BIT_AD = words.AD
+BIT_SIGNATURE = words.SIGNATURE
+T_DT = TAG["dt"]
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,16 @@ def _says_none(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _is_random(data, low: int, high: int) -> bool:  # type: ignore[no-untyped-def]
+    """Do letters and digits take turns as in a UUID or a hash, which names nothing?"""
+    turns = 0
+    for at in range(low + 1, high):
+        is_digit, was_digit = 48 <= data[at] <= 57, 48 <= data[at - 1] <= 57
+        turns += (is_digit and _is_letter(data[at - 1])) or (was_digit and _is_letter(data[at]))
+    return turns >= 6
+
+
+@njit(cache=True)
 def _element_words(data, tag, start, end, following, found):  # type: ignore[no-untyped-def]
     bits = np.zeros(len(tag), np.int64)
     for node in range(1, len(tag)):
@@ -222,14 +233,27 @@ def _element_words(data, tag, start, end, following, found):  # type: ignore[no-
                 # Longer lists of classes are a page's settings, not its names.
                 if high - low > 160:
                     high = low + 80
-                bits[node] |= _scan(data, low, high, following, found)
+                if value != ID or not _is_random(data, low, high):
+                    bits[node] |= _scan(data, low, high, following, found)
             elif (
                 value == HIDDEN_NAME
                 or (value == STYLE and _says_none(data, low, high))
                 or (value == ARIA_HIDDEN and high > low and data[low] == 116)
             ):
                 bits[node] |= BIT_HIDDEN
+        if tag[node] == T_DT or not BLOCK[tag[node]]:
+            bits[node] &= ~BIT_SIGNATURE  # the signature of a function, in documentation
     return bits
+
+
+@njit(cache=True)
+def _is_space_entity(data, start: int, end: int) -> bool:  # type: ignore[no-untyped-def]
+    """Is `data[start:end]`, an entity without its semicolon, the space that does not break?"""
+    one, two, three = data[start + 1], data[start + 2], data[start + 3]
+    if end - start == 5 and one == 110:  # &nbsp
+        return two == 98
+    is_number = one == 35 and end - start == 5
+    return is_number and ((two == 49 and three == 54) or (two | 32 == 120 and three | 32 == 97))
 
 
 @njit(cache=True)
@@ -311,16 +335,18 @@ def _blocks(data, tag, parent, last, start, end, skip, is_block, formulas, whole
                 elif _is_space(byte):
                     in_word = False
                 else:
-                    has_text = True
                     if byte == 38:  # an entity: no word, unless it is a sign of one
                         k = at + 1
                         while k < stop and k < at + 10 and data[k] != 59 and data[k] > 32:
                             k += 1
                         if k < stop and data[k] == 59:
-                            if k - at == 5 and data[at + 1] == 110 and data[at + 2] == 98:
-                                in_word = False  # &nbsp;
+                            if _is_space_entity(data, at, k):
+                                in_word = False
+                            else:
+                                has_text = True
                             at = k + 1
                             continue
+                    has_text = True
                     if byte != 39:
                         in_word = False
                     if byte == 46 or byte == 33 or byte == 63 or byte == 59:

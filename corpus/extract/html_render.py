@@ -11,7 +11,7 @@ from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_code import code_language, code_text
 from corpus.extract.html_math import Formula
 from corpus.extract.html_names import BLOCK, TAG
-from corpus.extract.html_tables import markdown_table, table_rows
+from corpus.extract.html_tables import has_head, markdown_table, table_rows
 from corpus.extract.html_tape import TEXT, Tape
 
 T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE, T_TABLE, T_DD, T_DT, T_SUP, T_HR, T_TD, T_TR = (
@@ -80,7 +80,8 @@ def render(page: Page, chosen: npt.NDArray[np.bool_]) -> str:
                 if table != done_table:
                     done_table = table
                     rows = table_rows(tape, table, lambda a, b: _cell(page, a, b))
-                    if len(rows) > 1 and len(rows[0]) > 1:
+                    is_table = len(rows) > 1 and (len(rows[0]) > 1 or has_head(tape, table))
+                    if is_table:
                         pieces.append(("table", markdown_table(rows)))
                     else:
                         pieces.extend(("p", " ".join(filter(None, row))) for row in rows)

@@ -278,7 +278,7 @@ def _select(  # type: ignore[no-untyped-def]
                     if rung < 1 and share < 0.97:
                         value -= 2.0
                 elif is_qa and not is_wrapper:
-                    value -= 1.3
+                    value += 0.0
                 else:
                     value += 0.2
             if fresh & POST:
@@ -325,7 +325,7 @@ def _select(  # type: ignore[no-untyped-def]
         inner = parent[first[k]]
         table_tokens[table_of[inner]] += tokens[k]
         table_digits[table_of[inner]] += digits[k]
-        if context[inner] < -1.0:
+        if context[inner] < -1.0 and not inherited[inner] & HIDDEN:
             around_text += tokens[k]
     is_bare = around_text < BARE_SHARE * whole
     # ---- values of blocks, then up the tree

@@ -11,14 +11,17 @@ from corpus.extract.html_attributes import attributes
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Ints, Tape
 
-T_TABLE, T_TR, T_TD, T_TH = (TAG[name] for name in ["table", "tr", "td", "th"])
+T_TABLE, T_TR, T_TD, T_TH, T_THEAD = (
+    TAG[name] for name in ["table", "tr", "td", "th", "thead"]
+)
 MAX_COLUMNS = 400
 MAX_SPAN_COLUMNS = 100
 MAX_SPAN_ROWS = 2000
 LONG_CELL = 150
 """Tokens: a table with a longer cell than this and no header cells lays a page out."""
 
-MERGED_BEFORE = re.compile(r"[$€£¥￥(+\-–—]+|\(\s*[$€£¥]|[A-Z]{2,3}\$|RMB|US\$|HK\$")
+MERGED_BEFORE = re.compile(r"[-–—]?[$€£¥￥(+]+|\(\s*[$€£¥]|[A-Z]{2,3}\$|RMB|US\$|HK\$")
+"""Not a dash by itself, which stands for nothing, as a zero does."""
 MERGED_AFTER = re.compile(r"[)%‰]+|\)\s*%|%\s*\)|pts?|bps")
 
 
@@ -34,7 +37,7 @@ def _data_tables(tag, parent, last, first, tokens):  # type: ignore[no-untyped-d
     nodes = len(tag)
     text = np.zeros(nodes + 1)
     for k in range(len(first)):
-        text[first[k] + 1] += tokens[k]
+        text[first[k] + 1] += max(1, tokens[k])  # a lone sign fills a cell too
     for node in range(nodes):
         text[node + 1] += text[node]
     table = np.zeros(nodes, np.int32)
@@ -46,11 +49,13 @@ def _data_tables(tag, parent, last, first, tokens):  # type: ignore[no-untyped-d
     in_row = np.zeros(nodes, np.int32)
     row_of = np.zeros(nodes, np.int32)
     nested = np.zeros(nodes, np.bool_)
+    has_thead = np.zeros(nodes, np.bool_)
     for node in range(1, nodes):
         up = parent[node]
         table[node] = up if tag[up] == T_TABLE else table[up]
         row_of[node] = up if tag[up] == T_TR else row_of[up]
         own = table[node]
+        has_thead[own] |= tag[node] == T_THEAD
         if tag[node] == T_TABLE:
             row_of[node] = 0
             if own and text[last[node] + 1] - text[node] > 0:
@@ -71,7 +76,9 @@ def _data_tables(tag, parent, last, first, tokens):  # type: ignore[no-untyped-d
     for node in range(1, nodes):
         if tag[node] == T_TABLE and not nested[node]:
             is_short = longest[node] <= LONG_CELL or heads[node] >= 2
-            found[node] = rows[node] >= 2 and wide[node] >= 2 and filled[node] >= 4 and is_short
+            is_wide = wide[node] >= 2 and filled[node] >= 4
+            has_head = has_thead[node] and heads[node] >= 1 and filled[node] >= 2
+            found[node] = rows[node] >= 2 and (is_wide or has_head) and is_short
     return found
 
 
@@ -118,6 +125,11 @@ def table_rows(tape: Tape, node: int, render: Callable[[int, int], str]) -> list
             continue
         at += 1
     return _compact([cells for cells in grid if cells])
+
+
+def has_head(tape: Tape, node: int) -> bool:
+    """Does the table say which of its rows are its head?"""
+    return bool(np.any(tape.tag[node : tape.last[node] + 1] == T_THEAD))
 
 
 def markdown_table(rows: list[list[str]]) -> str:
