@@ -80,7 +80,7 @@ def read_pages(
         rest = page.lines
         if settings.tables and rest:
             try:
-                tables = find_tables(document[number], rest)
+                tables = find_tables(document[number], page)
             except ERRORS as error:
                 failures.append(f"tables of page {number + 1}: {error}")
                 tables = []

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pymupdf
 
@@ -17,8 +17,11 @@ PAGE_NUMBER = re.compile(
     r"[\W_]*(?:第\s*)?(?:page\s*)?(?:\d{1,4}|[ivxl]{1,6})(?:\s*[页頁])?(?:\s*(?:/|of|共)\s*\d{1,4}\s*[页頁]?)?[\W_]*",
     re.I,
 )
+# Ligatures stay as the file has them: folding them is the cleaning of characters' task.
+NUMBER_LIKE = re.compile(r"\d\S*")
 FLAGS = (
-    pymupdf.TEXT_PRESERVE_WHITESPACE
+    pymupdf.TEXT_PRESERVE_LIGATURES
+    | pymupdf.TEXT_PRESERVE_WHITESPACE
     | pymupdf.TEXT_MEDIABOX_CLIP
     | pymupdf.TEXT_CID_FOR_UNKNOWN_UNICODE
 )
@@ -38,10 +41,16 @@ class Line:
     bold: bool
     order: int
     """The line's place in the page's own order."""
+    key: tuple[int, int] = (-1, -1)
+    """Its block's and its own number there, as PyMuPDF counts them."""
 
     @property
     def width(self) -> float:
         return self.right - self.left
+
+
+Word = tuple[float, float, float, float, str, int, int, int]
+"""left, top, right, bottom, text, and the numbers of its block, its line there, itself there."""
 
 
 @dataclass(slots=True)
@@ -53,6 +62,8 @@ class PageLines:
     lines: list[Line]
     images: int
     """How many images it shows."""
+    words: list[Word] = field(default_factory=list)
+    """The words of the page where it may hold a table."""
 
     def at_edge(self, line: Line) -> bool:
         return line.bottom < EDGE * self.height or line.top > (1 - EDGE) * self.height
@@ -60,10 +71,11 @@ class PageLines:
 
 def read_page(page: pymupdf.Page) -> PageLines:
     """The horizontal lines of a page; what is set at an angle (stamps, axis titles) is left out."""
-    content = page.get_text("dict", flags=FLAGS)
+    textpage = page.get_textpage(flags=FLAGS)
+    content = textpage.extractDICT()
     lines: list[Line] = []
-    for block in content["blocks"]:
-        for line in block.get("lines", ()):
+    for number, block in enumerate(content["blocks"]):
+        for place, line in enumerate(block.get("lines", ())):
             if abs(line["dir"][0]) < 0.99:
                 continue
             spans = line["spans"]
@@ -74,10 +86,21 @@ def read_page(page: pymupdf.Page) -> PageLines:
             x0, y0, x1, y1 = line["bbox"]
             lines.append(
                 Line(x0, y0, x1, y1, longest["size"], clean(text), bool(longest["flags"] & 16),
-                     len(lines))
+                     len(lines), (number, place))
             )  # fmt: skip
     images = len(page.get_images()) if len(lines) < 3 else 0
-    return PageLines(content["width"], content["height"], lines, images)
+    words = textpage.extractWORDS() if _may_hold_tables(lines) else []
+    return PageLines(content["width"], content["height"], lines, images, words)
+
+
+def _may_hold_tables(lines: list[Line]) -> bool:
+    """Do two lines hold several numbers, or do several stand beside others?"""
+    beside, numeric, end = 0, 0, 0.0
+    for line in sorted(lines, key=lambda x: x.top + x.bottom):
+        beside += (line.top + line.bottom) / 2 < end
+        numeric += len(NUMBER_LIKE.findall(line.text)) >= 3
+        end = line.bottom - 0.25 * (line.bottom - line.top)
+    return beside >= 2 or numeric >= 2
 
 
 def clean(text: str) -> str:

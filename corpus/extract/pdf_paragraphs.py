@@ -17,9 +17,11 @@ BULLET = re.compile(
 BULLET_SIGN = re.compile(r"^[•●▪■◆◇○►➢✓※\uf06c\uf0b7\uf06e\uf0d8]\s*")
 WORD_GAP = 1.35
 """Font sizes: the widest gap between two words of one justified line."""
+SENTENCE_GAP = 2.2
+"""Font sizes: the widest gap in a line where one right above or below runs on across it."""
 PROSE = 36
 """Signs a line (a Chinese one counts as two) in running text."""
-HYPHENATED = re.compile(r"[a-z]{2}-$")
+HYPHENATED = re.compile(r"[a-z\ufb00-\ufb06]{2}-$")
 
 
 @dataclass(slots=True)
@@ -66,8 +68,10 @@ def prose(lines: list[Line]) -> set[int]:
     for run in runs(whole):
         if len(run) < 3:
             continue
-        signs = sum(len(line.text) + len(re.findall(f"[{WIDE}]", line.text)) for line in run)
-        if signs >= PROSE * len(run):
+        text = "".join(line.text for line in run)
+        letters = sum(map(str.isalpha, text))
+        signs = len(text) + len(re.findall(f"[{WIDE}]", text))
+        if signs >= PROSE * len(run) and letters > 0.5 * len(text):
             for line in run:
                 found.update(parts[id(line)])
     return found
@@ -77,13 +81,16 @@ def _merged(lines: list[Line]) -> tuple[list[Line], dict[int, list[int]]]:
     """Lines that justification tore apart made whole; and of each (by id) the ids of its parts."""
     whole: list[Line] = []
     parts: dict[int, list[int]] = {}
-    for line in sorted(lines, key=lambda x: x.order):
+    ordered = sorted(lines, key=lambda x: x.order)
+    for place, line in enumerate(ordered):
         before = whole[-1] if whole else None
+        near = [*whole[-2:-1], *ordered[place + 1 : place + 2]]
         if (
             before is not None
             and abs(before.bottom - line.bottom) < 0.25 * line.size
             and abs(before.size - line.size) < 0.15 * line.size
-            and -0.2 * line.size < line.left - before.right < WORD_GAP * line.size
+            and (gap := (line.left - before.right) / line.size) > -0.2
+            and (gap < WORD_GAP or (gap < SENTENCE_GAP and _is_bridged(before, line, near)))
         ):
             glue = "" if STARTS_WIDE.match(line.text) else " "
             joined = Line(
@@ -96,6 +103,19 @@ def _merged(lines: list[Line]) -> tuple[list[Line], dict[int, list[int]]]:
             whole.append(line)
             parts[id(line)] = [id(line)]
     return whole, parts
+
+
+def _is_bridged(before: Line, line: Line, near: list[Line]) -> bool:
+    """Does a line of text right above or below reach from the one piece over to the other?"""
+    size = line.size
+    return any(
+        abs(other.size - size) < 0.15 * size
+        and max(other.top - line.bottom, line.top - other.bottom) < size
+        and other.left < before.left + 2 * size
+        and other.right > line.right - size
+        and len(other.text) >= 0.6 * other.width / size
+        for other in near
+    )
 
 
 def usual_size(pages: list[list[Line]]) -> float:
