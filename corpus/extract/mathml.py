@@ -81,6 +81,7 @@ VARIANTS: Final = {
 }  # fmt: skip
 LIMITS: Final = frozenset("∑∏∫⋃⋂⨁⨂∐")
 MAX_DEPTH: Final = 200
+BARELESS: Final = r"\genfrac{}{}{0pt}{}"
 SKIPPED: Final = frozenset(
     TAG[n] for n in ("annotation", "annotation-xml", "mphantom", "none", "mprescripts")
 )
@@ -119,8 +120,8 @@ def _convert(tape: Tape, node: int, depth: int) -> str:
         return parts[index].strip() if index < len(parts) else ""
 
     if name == "mfrac":
-        if attributes(tape, node).get("linethickness", "").strip() in ("0", "0pt", "0px"):
-            return rf"\binom{{{part(0)}}}{{{part(1)}}}"
+        if attributes(tape, node).get("linethickness", "").strip() in ("0", "0pt", "0px", "0em"):
+            return rf"{BARELESS}{{{part(0)}}}{{{part(1)}}}"
         return rf"\frac{{{part(0)}}}{{{part(1)}}}"
     if name == "msqrt":
         return rf"\sqrt{{{''.join(parts).strip()}}}"
@@ -130,6 +131,9 @@ def _convert(tape: Tape, node: int, depth: int) -> str:
         return _scripted(name, part(0), part(1), part(2))
     if name == "mtable":
         rows = " \\\\ ".join(p.strip() for p in parts)
+        columns = _columns(attributes(tape, node).get("columnalign", ""), rows)
+        if columns:
+            return rf"\begin{{array}}{{{columns}}}{rows}\end{{array}}"
         return rf"\begin{{matrix}}{rows}\end{{matrix}}"
     if name in ("mtr", "mlabeledtr"):
         return " & ".join(p.strip() for p in parts)
@@ -141,20 +145,41 @@ def _convert(tape: Tape, node: int, depth: int) -> str:
         return rf"\left{opening or '.'}{inner}\right{closing or '.'}"
     if name == "mmultiscripts":
         return _scripted("msubsup", part(0), part(1), part(2))
-    return "".join(parts)
+    return _with_binomials(parts)
+
+
+def _columns(alignment: str, rows: str) -> str:
+    """An array's columns where a table says how they are set; "" where all are centred."""
+    names = [name[0] for name in alignment.lower().split() if name in ("left", "right", "center")]
+    if not names or set(names) == {"c"}:
+        return ""
+    count = max(row.count(" & ") for row in rows.split(" \\\\ ")) + 1
+    return "".join(names[min(k, len(names) - 1)] for k in range(count))
+
+
+def _with_binomials(parts: list[str]) -> str:
+    """The parts of a row; a fraction without a bar between round brackets is a binomial."""
+    joined = "".join(parts)
+    if BARELESS in joined:
+        pair = r"(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})"
+        found = re.compile(r"\(\s*" + re.escape(BARELESS) + pair + pair + r"\s*\)")
+        joined = found.sub(r"\\binom\1\2", joined)
+    return joined
 
 
 def _token(tape: Tape, node: int, name: str) -> str:
-    text = raw_text(tape, node).strip()
+    text = raw_text(tape, node)
     if name in ("mtext", "ms"):
-        return rf"\text{{{text}}}" if text else " "
+        text = re.sub(r"\s+", " ", text.strip(" \t\r\n\f").replace("\xa0", " "))
+        return rf"\text{{{text}}}" if text.strip() else " "
+    text = text.strip()
     if text in FUNCTIONS:
         return rf"\{text} "
     latex = _signs(text)
     variant = VARIANTS.get(attributes(tape, node).get("mathvariant", ""))
     if name == "mi" and len(text) > 1 and text.isalpha() and not variant:
         return rf"\operatorname{{{text}}}" if text.isascii() else latex
-    if variant and text and (variant != "mathrm" or len(text) == 1):
+    if variant and text and (variant != "mathrm" or (len(text) == 1 and text.isalpha())):
         return rf"\{variant}{{{latex.strip()}}}"
     return latex
 
