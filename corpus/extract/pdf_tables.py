@@ -114,11 +114,43 @@ def find_tables(source: pymupdf.Page, page: PageLines) -> list[Table]:
             tables.append(table)
             used.update(id(line) for line in table.lines)
     free = [word for word in words if id(word.line) not in used and id(word.line) not in running]
-    for region in _regions(_rows(free)):
+    gutter = _gutter([line for line in lines if id(line) in running], page.width)
+    for region in (region for rows in _apart(_rows(free), gutter) for region in _regions(rows)):
         table = _unruled(region, across)
         if table is not None:
             tables.append(table)
     return tables
+
+
+def _gutter(running: list[Line], width: float) -> tuple[float, float] | None:
+    """Where the white between two columns of running text begins and ends; None for one column."""
+    middle = width / 2
+    left = [line.right for line in running if line.right < middle + 6]
+    right = [line.left for line in running if line.left > middle - 6]
+    return (max(left), min(right)) if min(len(left), len(right)) >= 3 else None
+
+
+def _apart(rows: list[_Row], gutter: tuple[float, float] | None) -> list[list[_Row]]:
+    """Rows that lie close together; by column where no text reaches from one into the other."""
+    bands: list[list[_Row]] = []
+    for row in rows:
+        if not bands or row.top - bands[-1][-1].bottom > 2.2 * row.height or gutter is None:
+            if gutter is not None or not bands:
+                bands.append([])
+        bands[-1].append(row)
+    if gutter is None:
+        return bands
+    parts: list[list[_Row]] = []
+    for band in bands:
+        texts = [text for row in band for text in row.texts]
+        if any(text.left < gutter[0] - 2 and text.right > gutter[1] + 2 for text in texts):
+            parts.append(band)
+        else:
+            middle = (gutter[0] + gutter[1]) / 2
+            words = [word for text in texts for word in text.words]
+            parts.append(_rows([word for word in words if word.left < middle]))
+            parts.append(_rows([word for word in words if word.left >= middle]))
+    return parts
 
 
 def _base_lines(lines: list[Line]) -> list[list[Line]]:
@@ -319,10 +351,13 @@ def _unruled(region: list[_Row], across: list[Rule]) -> Table | None:
         return None
     texts = [text.text for row in full for text in row.texts]
     is_boxed = _is_boxed(region, across)
-    if len(full) < MIN_ROWS and not is_boxed:
+    is_small = len(full) < MIN_ROWS
+    if is_small and not (is_boxed and any(map(str.isalpha, "".join(texts[: len(texts) // 2])))):
         return None
     numbers = sum(NUMBER.fullmatch(text) is not None for text in texts) / len(texts)
     length = sum(map(len, texts)) / len(texts)
+    if is_small and numbers < 0.15:
+        return None
     if length > PROSE * (1 + numbers) or (numbers < 0.15 and (length > 22 or not is_boxed)):
         return None
     columns = _columns(region)
@@ -333,7 +368,7 @@ def _unruled(region: list[_Row], across: list[Rule]) -> Table | None:
         return None
     rows = _merge_rows(region, grid, _wide(region, across))
     filled = sum(bool(text) for row in rows for text in row)
-    if len(rows) < 2 or filled < 0.35 * len(rows) * len(columns):
+    if len(rows) < 2 or filled < (0.8 if is_small else 0.35) * len(rows) * len(columns):
         return None
     lines = {id(word.line): word.line for row in region for x in row.texts for word in x.words}
     return Table(list(lines.values()), rows)
