@@ -64,7 +64,7 @@ TAG_VALUES: Final = _tag_values()
 BAD_BITS: Final = np.array([bit for bit, _ in BAD_WORDS], np.int64)
 BAD_VALUES: Final = np.array([value for _, value in BAD_WORDS])
 T_PRE, T_HTML, T_BODY, T_P = TAG["pre"], TAG["html"], TAG["body"], TAG["p"]
-T_ARTICLE, T_TD, T_LI = TAG["article"], TAG["td"], TAG["li"]
+T_ARTICLE, T_MAIN = TAG["article"], TAG["main"]
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 NOT_TEXT = words.NAV | words.SIDE | words.RELATED | words.AD | words.CONSENT
 BAD = int(np.bitwise_or.reduce(BAD_BITS)) | words.COMMENT
@@ -311,6 +311,14 @@ def _select(  # type: ignore[no-untyped-def]
         if strong[node] and not strong[up]:
             strong_tokens += share
             strong_roots += share * whole > 15.0
+    main = 0  # the page's only element `main`, where it holds a text
+    for node in range(1, nodes):
+        if tag[node] == T_MAIN and (main == 0 or node > last[main]):
+            main = -1 if main else node
+            if main < 0:
+                break
+    if main <= 0 or text[last[main] + 1] - text[main] < 100:
+        main = 0
     is_sure = strong_tokens > 0.2 or is_article or strong_roots == 1
     use_strong = is_sure and strong_tokens * whole > 50 and rung < 2 and not is_thread
     outside = -1.2 if is_article or strong_roots == 1 else -0.6
@@ -356,7 +364,7 @@ def _select(  # type: ignore[no-untyped-def]
             not in_table[inner]
             and not code[around]
             and n < 14
-            and digits[k] >= 0.6 * n
+            and digits[k] >= (0.6 if is_thread else 1.0) * n
             and stops[k] == 0
             and links[k] < 0.9 * n
         ):
@@ -368,6 +376,8 @@ def _select(  # type: ignore[no-untyped-def]
             here += 0.2 if strong[inner] else outside
         elif first[k] < heading and not is_thread:
             here -= 0.3
+        if main and not main <= first[k] <= last[main] and rung < 1:
+            here -= 0.8
         value = own + max(-3.0, min(0.6, here)) * n
         if heading and in_heading[inner] == heading and is_thread:
             value = 8.0
