@@ -8,7 +8,7 @@ from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
 from corpus.extract.html_math import find_formulas
-from corpus.extract.html_phrases import sites_own
+from corpus.extract.html_phrases import headlines, sites_own
 from corpus.extract.html_render import Page, render
 from corpus.extract.html_select import select
 from corpus.extract.html_tables import data_tables
@@ -51,7 +51,11 @@ def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     facts = find_facts(tape, bits)
     found = blocks(tape, skip, is_formula, is_code)
     tables = data_tables(tape, found.first, found.tokens)
-    chosen = select(tape, found, bits, is_code, tables, facts.is_thread, facts.is_article)
+    chosen, is_thread = select(
+        tape, found, bits, is_code, tables, facts.is_thread, facts.is_article
+    )
     chosen[sites_own(tape, found, chosen & ~is_code[found.owner])] = False
+    if not is_thread:
+        chosen[headlines(tape, found, chosen, facts.title)] = False
     page = Page(tape, bits, found, skip, formulas, code, tables, settings.links)
     return render(page, chosen), facts

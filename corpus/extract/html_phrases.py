@@ -9,10 +9,16 @@ import re
 import numpy as np
 import numpy.typing as npt
 
+from corpus.extract.html_attributes import unescape
 from corpus.extract.html_blocks import Blocks
+from corpus.extract.html_names import TAG, TAGS
 from corpus.extract.html_tape import Tape
 
 MOST_TOKENS = 70
+MIN_TITLE = 6
+"""Letters and digits of a title that is long enough to be told from a word."""
+IS_HEADING = np.isin(np.arange(len(TAGS)), [TAG[f"h{level}"] for level in range(1, 7)])
+TAGS_IN_TEXT = re.compile(rb"<[^>]*>")
 ENGLISH = (
     r"(?:sign up|subscrib\w*)[^.]{0,60}newsletter",
     r"newsletter[^.]{0,40}(?:sign up|subscri|inbox)",
@@ -34,6 +40,25 @@ CHINESE = (
 PHRASES = re.compile("|".join((*ENGLISH, *CHINESE)).encode(), re.I)
 MACROS = re.compile(rb"\\(?:newcommand|DeclareMathOperator|renewcommand|require)\b")
 """Blocks that define LaTeX macros for a page's formulas show nothing."""
+
+
+def headlines(
+    tape: Tape, blocks: Blocks, chosen: npt.NDArray[np.bool_], title: str | None
+) -> list[int]:
+    """The chosen headings that say no more than the page's title does, which is a column."""
+    sought = _letters(title or "")
+    if len(sought) < MIN_TITLE:
+        return []
+    found = []
+    for k in map(int, np.flatnonzero(chosen & IS_HEADING[tape.tag[blocks.owner]])):
+        piece = tape.source[tape.start[blocks.first[k]] : tape.end[blocks.last[k]]]
+        if len(piece) < 4000 and _letters(unescape(TAGS_IN_TEXT.sub(b" ", piece))) == sought:
+            found.append(k)
+    return found
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def sites_own(tape: Tape, blocks: Blocks, chosen: npt.NDArray[np.bool_]) -> list[int]:

@@ -82,8 +82,8 @@ def select(
     tables: npt.NDArray[np.bool_],
     is_thread: bool,
     is_article: bool,
-) -> npt.NDArray[np.bool_]:
-    """Return which blocks are main content. `code` and `tables` mark nodes that are code or data
+) -> tuple[npt.NDArray[np.bool_], bool]:
+    """Return which blocks are main content, and whether they are a thread's. `code` and `tables` mark nodes that are code or data
     tables; `is_thread`: replies belong to the content; `is_article`: they surely do not."""
     if not is_thread and not is_article:
         is_thread = _is_mostly_replies(
@@ -98,11 +98,11 @@ def select(
             rung, TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
         )  # fmt: skip
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
-            return chosen
+            return chosen, thread
     every, linked = blocks.tokens.sum(), blocks.link_tokens.sum()
     if not chosen.any() and linked < FEW_LINKS * every:
-        return blocks.link_tokens < 0.5 * np.maximum(1, blocks.tokens)
-    return chosen
+        return blocks.link_tokens < 0.5 * np.maximum(1, blocks.tokens), is_thread
+    return chosen, is_thread
 
 
 @njit(cache=True)
@@ -364,7 +364,7 @@ def _select(  # type: ignore[no-untyped-def]
             not in_table[inner]
             and not code[around]
             and n < 14
-            and digits[k] >= (0.6 if is_thread else 1.0) * n
+            and digits[k] >= (0.6 if is_thread else 2.0 if tag[around] == T_P else 1.0) * n
             and stops[k] == 0
             and links[k] < 0.9 * n
         ):
