@@ -1,22 +1,22 @@
 """The stage `classify`: adds what trained classifiers say (domain, kind, quality, …) as columns.
 
 It drops nothing by itself unless a recipe gives limits. Several models are applied in one pass
-over the text, so that it travels to the workers once.
+over the text, so that it travels to the workers, and is cut into tokens, once.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from classifiers.model import MODEL_FILES, load
-from classifiers.scoring import score
+from classifiers.model import load
+from classifiers.model_files import addresses
+from classifiers.scoring import score_all
 from corpus.settings import Settings, UserError
 from corpus.stage import BatchStage, StageContext, verdicts
 
-SHIPPED = Path(__file__).parent / "models"
+UNSURE = 0.5  # a likeliest label with a smaller probability is not believed
 
 
 class ClassifyConfig(Settings):
@@ -24,11 +24,14 @@ class ClassifyConfig(Settings):
 
     models: dict[str, str] = Field(min_length=1)
     """Name of the added columns -> folder of the model, or the name of a shipped one (domain,
-    quality)."""
+    kind, quality)."""
     scores_of: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """Name -> the label whose probability is the score; else the likeliest label's."""
     at_least: dict[str, float] = {}  # noqa: RUF012
     """Name -> the score under which a document is dropped, by the rule of the name."""
+    otherwise: dict[str, str] = {}  # noqa: RUF012
+    """Name -> the label of documents whose likeliest label has a probability below 0.5, as pages
+    have that are of none of the model's kinds."""
 
 
 class Classify(BatchStage):
@@ -40,14 +43,14 @@ class Classify(BatchStage):
 
     def __init__(self, name: str, config: ClassifyConfig, context: StageContext) -> None:
         super().__init__(name, config, context)
-        self._folders = {key: model_path(value) for key, value in config.models.items()}
-        for key, folder in self._folders.items():
-            labels = load(folder).labels
+        for key, model in config.models.items():
+            labels = load(model).labels
             wanted = config.scores_of.get(key)
             if wanted is not None and wanted not in labels:
                 raise UserError(f"{name}: scores_of: {key} has no label {wanted!r}, only {labels}")
         _check_names("scores_of", config.scores_of, config.models, name)
         _check_names("at_least", config.at_least, config.models, name)
+        _check_names("otherwise", config.otherwise, config.models, name)
 
     @property
     def needs(self) -> Sequence[str]:
@@ -62,8 +65,7 @@ class Classify(BatchStage):
 
     @property
     def resources(self) -> Sequence[str]:
-        folders = self._folders.values()
-        return [str(Path(folder) / file) for folder in folders for file in MODEL_FILES]
+        return [file for model in self.config.models.values() for file in addresses(model)]
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = batch.column("text")
@@ -73,16 +75,19 @@ class Classify(BatchStage):
         values: list[float | None] = [None] * len(texts)
         limits: list[float | None] = [None] * len(texts)
         columns: dict[str, pa.Array] = {"doc_id": batch.column("doc_id")}
-        for name, folder in self._folders.items():
-            model = load(folder)
-            probabilities = model.probabilities(score(texts, model.table, WHOLE_DOCUMENT).document)
+        models = [load(model) for model in self.config.models.values()]
+        scores = score_all(texts, [model.table for model in models], WHOLE_DOCUMENT)
+        for name, model, found in zip(self.config.models, models, scores, strict=True):
+            probabilities = model.probabilities(found.document)
             best = probabilities.argmax(axis=1)
-            shown = best
+            value = probabilities[rows, best]
+            labels = pa.array([*model.labels, self.config.otherwise.get(name)], pa.string())
+            given = best.copy()
+            if name in self.config.otherwise:
+                given[value < UNSURE] = len(model.labels)
             if name in self.config.scores_of:
-                shown = np.full(len(rows), model.labels.index(self.config.scores_of[name]))
-            value = probabilities[rows, shown]
-            labels = [model.labels[k] for k in best]
-            columns[f"{name}_label"] = pa.array(labels, pa.string(), mask=~known)
+                value = probabilities[:, model.labels.index(self.config.scores_of[name])]
+            columns[f"{name}_label"] = labels.take(pa.array(given, mask=~known))
             columns[f"{name}_score"] = pa.array(value, mask=~known)
             least = self.config.at_least.get(name)
             if least is not None:
@@ -94,12 +99,6 @@ class Classify(BatchStage):
 
 
 WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills
-
-
-def model_path(value: str) -> str:
-    """The folder of a model: `value` itself, or that of the shipped model of this name."""
-    shipped = SHIPPED / value
-    return str(shipped) if "/" not in value and shipped.is_dir() else value
 
 
 def _check_names(

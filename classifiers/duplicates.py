@@ -8,11 +8,11 @@ which fit in memory; corpora have their own stages.
 import re
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from classifiers.tokens import token_hashes
+from corpus.jit import kernel
 
 SHINGLE = 3
 BANDS, ROWS = 20, 3  # finds 99.98 % of the pairs of similarity 0.7
@@ -53,7 +53,7 @@ def _shingles(hashes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return np.unique((mixed ^ (mixed >> np.uint64(32))) * FACTOR)
 
 
-@numba.njit(cache=True)
+@kernel
 def _signatures(offsets, flat):  # type: ignore[no-untyped-def]
     size = BANDS * ROWS
     result = np.full((len(offsets) - 1, size), np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)

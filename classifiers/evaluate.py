@@ -26,7 +26,6 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from classifiers.calibration import NEVER, average_precision, f1_scores, threshold_for
-from classifiers.classify import model_path
 from classifiers.labels import Example, read_labels, without_leaks
 from classifiers.model import Model, load
 from corpus.settings import UserError, command
@@ -286,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the page (HTML)")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     options = parser.parse_args(arguments)
-    model = load(model_path(options.model))
+    model = load(options.model)
     evaluation = evaluate(model, read_labels(options.labels), read_labels(options.train))
     numbers = figures(evaluation)
     options.out.write_text(page(evaluation, options.model), encoding="utf-8")

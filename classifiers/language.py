@@ -2,7 +2,8 @@
 
 Scripts decide what they can (`classifiers.scripts`): Han with hardly any kana or hangul is Chinese,
 and the characters that only one script uses tell simplified from traditional. Latin letters are
-read by CLD2, which tells English from the rest.
+English where the words that only English uses are frequent and those of others are not; CLD2 reads
+the rest.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ KANA_OF_JAPANESE = 0.1  # share of kana in kana + Han from which the Han count a
 HANGUL_OF_KOREAN = 0.5
 SAMPLE_BYTES = 800  # Latin text that CLD2 reads of one document
 FEW_LATIN = 0.05  # share of Latin words under which they count as English unread
+FEW_FOREIGN = 0.04  # share of foreign words among the Latin ones that English texts may hold
+ENOUGH_ENGLISH = 0.02  # share of English words that makes them English: prose has 0.13, code less
+LEAST_ENGLISH = 4  # such words
+MORE_ENGLISH = 4  # times as many as foreign ones
 
 
 class LanguageConfig(Settings):
@@ -99,13 +104,17 @@ def language_shares(texts: pa.Array) -> npt.NDArray[np.float64]:
     """float64 [texts, 4]: the share of each of LANGUAGES in the words; zeros if no word."""
     offsets, data = text_buffers(texts)
     counts = scripts.count_scripts(offsets, data, scripts.script_table()).astype(np.float64)
-    han, hans, hant, kana, hangul, latin, other = counts.T
+    han, hans, hant, kana, hangul, latin, other, english_words, foreign = counts.T
     words = han + kana + hangul + latin + other
     japanese = kana > KANA_OF_JAPANESE * (han + kana)
     korean = hangul > HANGUL_OF_KOREAN * (han + hangul)
     chinese = np.where(japanese | korean, 0.0, han)
     traditional = hant > hans
-    english = _english_part(offsets, data, latin, words) * latin
+    sure = english_words >= np.maximum(LEAST_ENGLISH, ENOUGH_ENGLISH * latin)
+    sure &= english_words >= MORE_ENGLISH * foreign
+    plain = (foreign <= FEW_FOREIGN * latin) & (sure | (2 * latin < words))
+    unread = np.flatnonzero((latin > FEW_LATIN * words) & ~plain)
+    english = _english_part(offsets, data, unread) * latin
     shares = np.column_stack(
         [
             np.where(traditional, 0.0, chinese),
@@ -136,14 +145,13 @@ def paragraph_languages(text: str) -> list[tuple[str, str | None]]:
 def _english_part(
     offsets: npt.NDArray[np.int64],
     data: npt.NDArray[np.uint8],
-    latin: npt.NDArray[np.float64],
-    words: npt.NDArray[np.float64],
+    unread: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """float64 [texts]: how much of each text's Latin words is English."""
-    part = np.ones(len(latin))
+    """float64 [texts]: how much of each text's Latin words is English; 1 for all but `unread`."""
+    part = np.ones(len(offsets) - 1)
     sample = np.empty(SAMPLE_BYTES, np.uint8)
     table = scripts.script_table()
-    for row in np.flatnonzero(latin > FEW_LATIN * words).tolist():
+    for row in unread.tolist():
         size = scripts.latin_sample(data[offsets[row] : offsets[row + 1]], table, sample)
         _, _, found = pycld2.detect(sample[:size].tobytes(), bestEffort=True)
         shares = {code: percent for _, code, percent, _ in found if code != "un"}

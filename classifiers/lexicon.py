@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from classifiers.fold import folded, kinds
+from classifiers.model_files import LEXICON, read_file
 from classifiers.scoring import text_buffers
-from classifiers.tokens import cut, decode, token_hashes
+from classifiers.tokens import cut, decode, single_hashes, token_hashes
+from corpus.jit import kernel
 from corpus.settings import UserError, read_text
 
-LEXICON_FILE = "lexicon.tsv"
 FACTOR = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
 PREFIX = 0  # value of a node at which no word ends; words are numbered from 1
@@ -55,14 +55,14 @@ def read_lexicon(path: str | Path) -> list[str]:
 def write_lexicons(folder: Path, lexicons: Iterable[tuple[str, str]]) -> None:
     """Keep the words of (label, path) lists beside a model, as lines of label, tab, word."""
     lines = [f"{label}\t{word}\n" for label, path in lexicons for word in read_lexicon(path)]
-    (folder / LEXICON_FILE).write_text("".join(lines), encoding="utf-8")
+    (folder / LEXICON).write_text("".join(lines), encoding="utf-8")
 
 
 @functools.cache
-def load_matcher(folder: str) -> "Matcher":
-    """A matcher for the words kept beside the model in `folder`, made once a process."""
+def load_matcher(model: str) -> "Matcher":
+    """A matcher for the words kept beside a model, made once a process."""
     lexicons: dict[str, list[str]] = {}
-    for line in read_text(Path(folder) / LEXICON_FILE).splitlines():
+    for line in read_file(model, LEXICON).decode().splitlines():
         label, word = line.split("\t", 1)
         lexicons.setdefault(label, []).append(word)
     return Matcher(lexicons)
@@ -133,24 +133,24 @@ class Matcher:
         ]
 
     def _find(self, data: npt.NDArray[np.uint8], found: npt.NDArray[np.int32]) -> tuple[int, int]:
-        return _walk(data, folded(), kinds(), self._keys, self._values, found)  # type: ignore[no-any-return]
+        return _walk(data, folded(), kinds(), single_hashes(), self._keys, self._values, found)  # type: ignore[no-any-return]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _step(node, digest):  # type: ignore[no-untyped-def]
     node = (np.uint64(node) ^ np.uint64(digest)) * FACTOR
     return node ^ (node >> SHIFT)
 
 
-@numba.njit(cache=True, nogil=True)
-def _walk(data, fold, kind, keys, values, found):  # type: ignore[no-untyped-def]
+@kernel
+def _walk(data, fold, kind, single, keys, values, found):  # type: ignore[no-untyped-def]
     """Fill `found` (int32 [hits, 3]: word, begin, end); return the numbers of hits and tokens."""
     codes = np.empty(len(data), np.uint32)
     hashes = np.empty(len(data), np.uint32)
     starts = np.empty(len(data), np.int32)
     ends = np.empty(len(data), np.int32)
     size = decode(data, fold, codes)
-    count = cut(codes[:size], kind, hashes, starts, ends)
+    count = cut(codes[:size], kind, single, hashes, starts, ends)
     mask = np.uint64(len(keys) - 1)
     hits = 0
     token = 0

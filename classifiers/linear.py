@@ -9,12 +9,12 @@ both are linear in the same features, their mean is one table, as fast as either
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from classifiers.scoring import END_OF_LINE, NGRAM_FACTOR
 from classifiers.tokens import token_hashes
+from corpus.jit import kernel
 
 SCALE = 6.0  # of the mean over features, so that costs near 1 suit texts of any length
 SMOOTHING = 1.0  # added to every count
@@ -74,7 +74,7 @@ def scores(features: Features, weights: npt.NDArray[np.float64]) -> npt.NDArray[
     ]
 
 
-@numba.njit(cache=True)
+@kernel
 def _features(hashes, slots, words, buckets, order, found):  # type: ignore[no-untyped-def]
     mask = np.uint32(len(slots) - 1)
     size = 0
@@ -94,7 +94,7 @@ def _features(hashes, slots, words, buckets, order, found):  # type: ignore[no-u
     return size
 
 
-@numba.njit(cache=True)
+@kernel
 def _log_ratios(offsets, rows, truth, size):  # type: ignore[no-untyped-def]
     """float64 [size]: log of how much likelier each feature is with the label; 0 if unseen."""
     with_label = np.zeros(size)
@@ -117,7 +117,7 @@ def _log_ratios(offsets, rows, truth, size):  # type: ignore[no-untyped-def]
     return ratio
 
 
-@numba.njit(cache=True)
+@kernel
 def _dual_descent(offsets, rows, values, ratio, truth, cost, orders):  # type: ignore[no-untyped-def]
     """L2-loss SVM without bias, in the dual; orders: int64 [epochs, texts]."""
     texts = len(truth)

@@ -30,9 +30,9 @@ from classifiers.candidates import (
     read_documents,
     write_candidates,
 )
-from classifiers.classify import model_path
 from classifiers.lexicon import load_matcher
 from classifiers.model import load
+from classifiers.model_files import CARD, read_file
 from corpus.session import spark_session
 from corpus.settings import Settings, command
 from corpus.settings import load as load_settings
@@ -59,19 +59,18 @@ class Mining(Settings):
 def mine(config: Mining, rounds: Path) -> tuple[Path, list[Candidate]]:
     """The next round's folder and its candidates."""
     spark = spark_session("mine")
-    folder = model_path(config.model)
-    load(folder)
+    load(config.model)
     documents = read_documents(spark, config.documents)
     earlier = sorted(path for path in rounds.glob("round-*") if (path / "round.json").exists())
     known = [*config.exclude, *(str(path / "candidates.csv") for path in earlier)]
-    found = collect(documents, partial(_propose, config, folder), 2 * config.budget)
+    found = collect(documents, partial(_propose, config), 2 * config.budget)
     candidates = draw(found, quotas(found, config.budget), known_texts(known))
     target = rounds / f"round-{len(earlier) + 1:03}"
     write_candidates(target / "candidates.csv", candidates)
     record = {
         "round": len(earlier) + 1,
         "config": config.model_dump(mode="json"),
-        "model": hashlib.sha256((Path(folder) / "card.json").read_bytes()).hexdigest(),
+        "model": hashlib.sha256(read_file(config.model, CARD)).hexdigest(),
         "documents": documents.where(sql.col("text").isNotNull()).count(),
         "candidates": dict(sorted(Counter(c.stratum for c in candidates).items())),
     }
@@ -91,8 +90,8 @@ def quotas(found: Sequence[Candidate], budget: int) -> dict[str, int]:
     return result
 
 
-def _propose(config: Mining, folder: str, batch: pa.RecordBatch) -> Iterator[Candidate]:
-    model, matcher = load(folder), load_matcher(folder)
+def _propose(config: Mining, batch: pa.RecordBatch) -> Iterator[Candidate]:
+    model, matcher = load(config.model), load_matcher(config.model)
     texts = batch.column("text")
     scores = model.score(texts)
     margin = model.probabilities(scores.peak) - model.thresholds

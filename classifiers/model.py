@@ -11,6 +11,7 @@ ensemble costs nothing when it is applied.
 
 import ctypes
 import functools
+import io
 import json
 import math
 import sys
@@ -28,6 +29,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from classifiers import linear
+from classifiers.model_files import CARD, ROWS, SLOTS, local_file, read_file, shipped_models
 from classifiers.scoring import Scores, Table, score
 from classifiers.tokens import token_text
 from corpus.settings import Settings, UserError
@@ -35,7 +37,6 @@ from corpus.settings import Settings, UserError
 FORMAT = 1
 SEGMENTATION = "characters 2"  # the version of `classifiers.tokens`: change it with the tokens
 PREFIX = "__label__"
-MODEL_FILES = ("card.json", "rows.npy", "slots.npy", "lexicon.tsv")
 
 
 class FastText(Settings):
@@ -210,8 +211,8 @@ def fasttext_hash(word: str) -> int:
 def save(model: Model, folder: Path) -> None:
     """Write `model` to `folder`; the card comes last, so that a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "rows.npy", model.table.rows, allow_pickle=False)
-    np.save(folder / "slots.npy", model.table.slots, allow_pickle=False)
+    np.save(folder / ROWS, model.table.rows, allow_pickle=False)
+    np.save(folder / SLOTS, model.table.slots, allow_pickle=False)
     card = {
         "format": FORMAT,
         "labels": list(model.labels),
@@ -228,21 +229,19 @@ def save(model: Model, folder: Path) -> None:
     }
     partial = folder / "card.json.partial"
     partial.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / "card.json")
+    partial.replace(folder / CARD)
 
 
 @functools.cache
 def load(folder: str) -> Model:
-    """The model in `folder`, loaded once a process; its weights are mapped, shared by workers.
+    """The model of this name, folder or address (`classifiers.model_files`), once a process.
 
     Raises:
-        UserError: there is no whole model in the folder.
+        UserError: there is no whole model there.
     """
-    path = Path(folder)
     try:
-        card = json.loads((path / "card.json").read_text(encoding="utf-8"))
-        rows = np.load(path / "rows.npy", mmap_mode="r", allow_pickle=False)
-        slots = np.load(path / "slots.npy", allow_pickle=False)
+        card = json.loads(read_file(folder, CARD))
+        rows, slots = _array(folder, ROWS), _array(folder, SLOTS)
         if (card["format"], card["segmentation"]) != (FORMAT, SEGMENTATION):
             raise UserError(f"{folder}: this model is of another version: train it again")
         table = Table(rows, slots, card["words"], card["ngrams"], card["scale"])
@@ -261,9 +260,17 @@ def load(folder: str) -> Model:
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{folder}: there is no whole model here ({error}); "
-            "train one with `python -m classifiers.train`"
+            f"{folder}: there is no whole model here ({error}); give the folder of one that "
+            "`python -m classifiers.train` wrote, or the name of a shipped one: "
+            f"{', '.join(shipped_models())}"
         ) from error
+
+
+def _array(model: str, name: str) -> npt.NDArray[Any]:
+    path = local_file(model, name)
+    if path is not None:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    return np.load(io.BytesIO(read_file(model, name)), allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def _repeats(labels: Sequence[frozenset[str]], balance: float) -> list[int]:

@@ -9,11 +9,13 @@ The kernel yields each token's hash as fastText computes it, so that a model tha
 on `token_text` can be applied to the hashes alone (`classifiers.scoring`).
 """
 
-import numba
+import functools
+
 import numpy as np
 import numpy.typing as npt
 
-from classifiers.fold import BLANK, DIGIT, HAN, LETTER, NOISE, PLANE, SINGLE, SKIPPED, folded, kinds
+from classifiers.fold import DIGIT, HAN, LETTER, NOISE, PLANE, SINGLE, SKIPPED, folded, kinds
+from corpus.jit import kernel
 
 MAX_NOISE = 3  # characters between two Han characters that are taken for evasion
 MAX_RUN = 24  # characters of a run of letters that make one token
@@ -31,7 +33,7 @@ def token_text(text: str) -> str:
     starts = np.empty(size, np.int32)
     ends = np.empty(size, np.int32)
     hashes = np.empty(size, np.uint32)
-    count = cut(codes[:size], kinds(), hashes, starts, ends)
+    count = cut(codes[:size], kinds(), single_hashes(), hashes, starts, ends)
     table = kinds()
     tokens = []
     for start, end in zip(starts[:count].tolist(), ends[:count].tolist(), strict=True):
@@ -51,10 +53,16 @@ def token_hashes(text: str) -> npt.NDArray[np.uint32]:
     hashes = np.empty(size, np.uint32)
     starts = np.empty(size, np.int32)
     ends = np.empty(size, np.int32)
-    return hashes[: cut(codes[:size], kinds(), hashes, starts, ends)]
+    return hashes[: cut(codes[:size], kinds(), single_hashes(), hashes, starts, ends)]
 
 
-@numba.njit(cache=True, nogil=True)
+@functools.cache
+def single_hashes() -> npt.NDArray[np.uint32]:
+    """uint32 [65536]: the hash of each code point's UTF-8 bytes."""
+    return _hash_plane()  # type: ignore[no-any-return]
+
+
+@kernel
 def decode(
     data: npt.NDArray[np.uint8], fold: npt.NDArray[np.uint16], codes: npt.NDArray[np.uint32]
 ) -> int:
@@ -90,18 +98,20 @@ def decode(
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def cut(
     codes: npt.NDArray[np.uint32],
     kind: npt.NDArray[np.uint8],
+    single: npt.NDArray[np.uint32],
     hashes: npt.NDArray[np.uint32],
     starts: npt.NDArray[np.int32],
     ends: npt.NDArray[np.int32],
 ) -> int:
     """Cut folded code points into tokens; return how many there are.
 
-    codes: uint32 [characters]; kind: uint8 [65536]. Filled, each at least [characters]: `hashes`
-    (uint32, the hash of the token's UTF-8 bytes), `starts` and `ends` (int32, offsets in `codes`).
+    codes: uint32 [characters]; kind: uint8 [65536]; single: `single_hashes`. Filled, each at least
+    [characters]: `hashes` (uint32, the hash of the token's UTF-8 bytes), `starts` and `ends`
+    (int32, offsets in `codes`).
     """
     count = 0
     place = 0
@@ -130,7 +140,7 @@ def cut(
                 place += 1
                 continue
             stop = place + 1
-            digest = _hash_code(FNV_OFFSET, code)
+            digest = single[code]
         elif this == LETTER:
             stop = place
             digest = FNV_OFFSET
@@ -146,7 +156,7 @@ def cut(
                 stop += 1
         else:
             stop = place + 1
-            digest = _hash_code(FNV_OFFSET, code)
+            digest = single[code] if code < PLANE else _hash_code(FNV_OFFSET, code)
         if (
             this in (NOISE, SINGLE)
             and count > 1
@@ -163,24 +173,19 @@ def cut(
     return count
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _is_blank(code):  # type: ignore[no-untyped-def]
-    return code in BLANK
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
+@kernel
 def _is(code, kind, wanted):  # type: ignore[no-untyped-def]
     return code < PLANE and kind[code] == wanted
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@kernel
 def _hash_byte(digest, byte):  # type: ignore[no-untyped-def]
     # fastText takes bytes for signed: those from 0x80 on set the upper 24 bits before the xor.
     wide = np.uint32(byte) if byte < 0x80 else np.uint32(np.uint32(byte) | np.uint32(0xFFFFFF00))
     return np.uint32(np.uint32(digest ^ wide) * FNV_PRIME)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@kernel
 def _hash_code(digest, code):  # type: ignore[no-untyped-def]
     if code < 0x80:
         return _hash_byte(digest, code)
@@ -194,3 +199,11 @@ def _hash_code(digest, code):  # type: ignore[no-untyped-def]
             digest = _hash_byte(digest, 0x80 | ((code >> 12) & 0x3F))
         digest = _hash_byte(digest, 0x80 | ((code >> 6) & 0x3F))
     return _hash_byte(digest, 0x80 | (code & 0x3F))
+
+
+@kernel
+def _hash_plane():  # type: ignore[no-untyped-def]
+    table = np.empty(PLANE, np.uint32)
+    for code in range(PLANE):
+        table[code] = _hash_code(FNV_OFFSET, np.uint32(code))
+    return table

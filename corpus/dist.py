@@ -12,7 +12,7 @@ from pathlib import Path
 from corpus.settings import UserError, command
 
 ROOMS = {"corpus": "corpus", "classifiers": "classifiers", "tokenization": "tokenize"}
-SUFFIXES = {".py", ".txt", ".yaml", ".json", ".html"}
+SUFFIXES = {".py", ".txt", ".yaml", ".json", ".html", ".npy", ".tsv"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest: the same sources give the same bytes
 
 

@@ -95,7 +95,7 @@ def test_harm_stage_trains_scores_and_drops(spark, training, tmp_path):
     assert harm in page[int(evidence["begin"]) : int(evidence["end"])]
 
     folder = next((tmp_path / "models").iterdir())
-    calm = Harm("harm", Harm.Config(model=str(folder), drop=False), context)
+    calm = Harm("harm", Harm.Config(model=str(folder), action="score"), context)
     assert [row["verdict"] for row in calm.decide(documents).collect()] == [None] * 4
     sparing = Harm("harm", Harm.Config(model=str(folder), ignore=["gambling"]), context)
     assert [row["verdict"] for row in sparing.decide(documents).collect()] == [None] * 4
