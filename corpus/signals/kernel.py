@@ -13,11 +13,7 @@ import numpy as np
 from corpus.jit import kernel
 from corpus.signals import characters as c
 from corpus.signals.lexicons import SLOTS
-
-WINDOW = 16384
-TABLE = 2 * WINDOW
-LONGEST_GRAM = 10
-FIRST = np.uint64(0xFFFFFFFF)
+from corpus.signals.repetition import WINDOW, add_window, scratch
 
 # Counters 0..CLASSES-1 are characters by class. All others:
 _NAMES = [
@@ -125,8 +121,6 @@ TOKENS = COUNTERS["TOKENS"]
 TOKEN_CHARACTERS = COUNTERS["TOKEN_CHARACTERS"]
 DISTINCT_TOKENS = COUNTERS["DISTINCT_TOKENS"]
 ENTROPY = COUNTERS["ENTROPY"]
-TOP_2 = COUNTERS["TOP_2"]
-DUP_5 = COUNTERS["DUP_5"]
 LEXICON = c.CLASSES + len(_NAMES)  # one more counter for each list, from here on
 
 SHORT_LINE = 10  # characters; ChineseWebText asks for lines of ten on average
@@ -141,7 +135,6 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 _WORD = np.uint64(1 << 63)  # tells the token of a word from that of a character
-_SINGLES = np.uint64(0x10000)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 
 # Gopher (Rae et al. 2021, table A1) asks for two of its eight; the others make the share steadier.
@@ -215,119 +208,6 @@ def stop_word_table() -> np.ndarray:
     return table
 
 
-def entropy_table() -> np.ndarray:
-    """float64 [WINDOW + 1]: n·log2(n)."""
-    n = np.arange(WINDOW + 1, dtype=np.float64)
-    return n * np.log2(np.maximum(n, 1))
-
-
-@kernel
-def _repetition(
-    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp, nlogn, row
-):  # fmt: skip
-    """Add one window's repetition to the document's counters; returns the last stamp used.
-
-    tokens uint64 [size], code points or hashes of words; prefix uint32 [size + 1]: characters
-    before each token. `earlier[i]` is the first place of the n-gram at i, or FIRST if that is
-    i. An n-gram is told by the first place of its first n-1 tokens and its last token, so a
-    place is looked at only while its n-gram repeats, and the table is asked only where it goes
-    on otherwise than its first place does.
-    entries uint64 [2 * TABLE]: for each slot a 32-bit tag over a 32-bit stamp (a new stamp
-    empties the table), then the first place of the n-gram. Indices are unsigned: numba would
-    otherwise ask at every access whether they count from the end.
-    """
-    slots = 64
-    while slots < 2 * size:
-        slots *= 2
-    mask = np.uint64(slots - 1)
-    low_half = np.uint64(0xFFFFFFFF)
-    one = np.uint64(1)
-    two = np.uint64(2)
-    places = np.uint64(size)
-    for i in range(np.uint64(size)):
-        depth[i] = 0
-        active[i] = i
-        earlier[i] = 0
-    for level in range(1, LONGEST_GRAM + 1):
-        n = np.uint64(level)
-        before_n = np.uint64(level - 1)
-        stamp += 1
-        low = np.uint64(stamp)
-        end = np.uint64(size + 1)
-        looking = places
-        places = np.uint64(0)
-        for k in range(looking):  # without a branch: which places stay is hard to foresee
-            i = np.uint64(active[k])
-            active[places] = i
-            places += np.uint64((depth[i] >= level - 1) & (i + n < end))
-        top = np.uint64(0)
-        covered = np.uint64(0)
-        cover_end = np.uint64(0)
-        found = 0
-        surprise = 0.0
-        for k in range(places):
-            i = np.uint64(active[k])
-            before = np.uint64(earlier[i])
-            if before == FIRST:  # the first n-1 tokens stand here first, so all n do
-                times[i] = 1
-                continue
-            token = tokens[i + before_n]
-            if level == 1 and token < _SINGLES:  # a character finds its place without a hash
-                entry = singles[token]
-                if entry >> _HALF == low:
-                    before = entry & low_half
-                else:
-                    singles[token] = (low << _HALF) | i
-                    earlier[i] = FIRST
-                    times[i] = 1
-                    continue
-                earlier[i] = before
-            elif level == 1 or tokens[before + before_n] != token:
-                h = ((token * _MIX) ^ before) * _MIX
-                h ^= h >> np.uint64(29)
-                h *= _MIX
-                key = (h & _HIGH) | low
-                where = ((h >> np.uint64(7)) & mask) * two
-                before = FIRST
-                while True:
-                    entry = entries[where]
-                    if entry == key:
-                        before = entries[where + one]
-                        break
-                    if (entry & low_half) != low:
-                        entries[where] = key
-                        entries[where + one] = i
-                        break
-                    where = (where + two) & (mask * two)
-                earlier[i] = before
-                if before == FIRST:
-                    times[i] = 1
-                    continue
-            count = np.uint64(times[before]) + one
-            times[before] = count
-            depth[i] = level
-            depth[before] = level
-            found += 1
-            if level == 1:
-                surprise += nlogn[count] - nlogn[count - one]
-            elif level <= 4:
-                top = max(top, count * np.uint64(prefix[i + n] - prefix[i]))
-            else:
-                start = max(i, cover_end)
-                cover_end = i + n
-                covered += np.uint64(prefix[cover_end] - prefix[start])
-        if level == 1:
-            row[DISTINCT_TOKENS] += size - found
-            row[ENTROPY] += nlogn[size] - surprise
-        elif level <= 4:
-            row[TOP_2 + level - 2] += top
-        else:
-            row[DUP_5 + level - 5] += covered
-        if not found:  # nothing repeats, so nothing longer does
-            break
-    return stamp
-
-
 @kernel
 def _seen(keys, mask, value, stamp, fill):
     """Whether `value` is in the table of this stamp; puts it there, if not, while there is room."""
@@ -369,12 +249,7 @@ def measure(
     """Fill `out`, float64 [documents, counters], from uint8 `data` and int `offsets`."""
     tokens = np.empty(WINDOW, np.uint64)
     prefix = np.zeros(WINDOW + 1, np.uint32)
-    earlier = np.empty(WINDOW, np.uint32)
-    times = np.empty(WINDOW, np.uint32)
-    depth = np.empty(WINDOW, np.int8)
-    active = np.empty(WINDOW + 1, np.uint32)
-    entries = np.zeros(2 * TABLE, np.uint64)
-    singles = np.zeros(0x10000, np.uint64)
+    (ids, times, buckets, hashes, active, depth, grams, words, singles) = scratch()
     stamp = 0
     line_keys = np.zeros(1024, np.uint64)
     line_fill = np.zeros(1, np.int64)
@@ -426,17 +301,21 @@ def measure(
         while position <= end:
             # The end of the document closes word, line and paragraph like a line break.
             last = position == end
-            # The two commonest cases, small letters within a word and Han characters within a
-            # line, take a short way; what it leaves out cannot happen there.
+            # The two commonest cases, ASCII letters and digits and Han characters within a line,
+            # take a short way; what it leaves out cannot happen there.
             if not last and line_length:
                 byte = np.int64(data[position])
-                if word_length and 97 <= byte <= 122:
+                if byte < 0x80 and c.DIGIT <= table[byte] & c.CLASS_MASK <= c.UPPER:
                     begun = position
+                    found_digits = 0
                     while position < end:
                         byte = np.int64(data[position])
-                        if byte < 97 or byte > 122:
+                        kind = np.int64(table[byte]) & c.CLASS_MASK
+                        if byte >= 0x80 or kind < c.DIGIT or kind > c.UPPER:
                             break
-                        word_hash_ = (word_hash_ ^ np.uint64(byte)) * _FNV_PRIME
+                        tally[kind] += 1
+                        found_digits += kind == c.DIGIT
+                        word_hash_ = (word_hash_ ^ np.uint64(byte | 32)) * _FNV_PRIME
                         if byte == before:
                             run += 1
                             if run >= LONG_RUN:
@@ -449,11 +328,12 @@ def measure(
                         before = byte
                         position += 1
                     width = position - begun
-                    tally[c.LOWER] += width
                     word_length += width
-                    word_letters += width
+                    word_letters += width - found_digits
+                    digits_in_number += found_digits
                     line_length += width
-                    line_letters += width
+                    line_letters += width - found_digits
+                    line_digits += found_digits
                     unpunctuated += width
                     if url:
                         url += width
@@ -594,9 +474,9 @@ def measure(
                 word_letters = 0
                 digits_in_number = 0
             if size == WINDOW:
-                stamp = _repetition(
-                    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp,
-                    nlogn, row,
+                stamp = add_window(
+                    tokens, prefix, size, nlogn, stamp, row[DISTINCT_TOKENS:], ids, times, buckets,
+                    hashes, active, depth, grams, words, singles,
                 )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]
@@ -619,9 +499,9 @@ def measure(
                             list_of, row,
                         )  # fmt: skip
             if size == WINDOW or (last and size):
-                stamp = _repetition(
-                    tokens, prefix, size, earlier, times, depth, active, entries, singles, stamp,
-                    nlogn, row,
+                stamp = add_window(
+                    tokens, prefix, size, nlogn, stamp, row[DISTINCT_TOKENS:], ids, times, buckets,
+                    hashes, active, depth, grams, words, singles,
                 )  # fmt: skip
                 row[TOKENS] += size
                 row[TOKEN_CHARACTERS] += prefix[size]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from corpus.settings import Settings
 from corpus.signals import table
 from corpus.signals.characters import character_table
-from corpus.signals.kernel import LEXICON, entropy_table, measure, stop_word_table
+from corpus.signals.kernel import LEXICON, measure, stop_word_table
 from corpus.signals.lexicons import LEXICONS, lexicon
+from corpus.signals.repetition import entropy_table
 from corpus.stage import BatchStage, verdicts
 
 COUNTERS = LEXICON + len(LEXICONS)

@@ -4,7 +4,7 @@
 counters (`corpus.signals.kernel`), each a float64 vector over the documents; a share whose whole
 is zero is undefined and null. *Characters* are Unicode code points, *visible* ones those that are
 neither white space nor invisible; *tokens* are Han or kana characters and words; *windows* are
-those of `corpus.signals.kernel.WINDOW` tokens.
+those of `corpus.signals.repetition.WINDOW` tokens.
 """
 
 import sys

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.signals import characters as c
-from corpus.signals.kernel import WINDOW
+from corpus.signals.repetition import WINDOW
 from corpus.signals.stage import Signals, measure_texts
 from corpus.signals.table import NAMES, SIGNALS, as_markdown
 from corpus.stage import StageContext
@@ -89,6 +89,26 @@ def test_grams_are_counted_like_a_dictionary_would():
         assert found[f"top_{n}_gram_share"] == pytest.approx(most * n / len(text))
     assert found["duplicate_5_gram_share"] == pytest.approx(10 / len(text))
     assert found["duplicate_10_gram_share"] == pytest.approx(10 / len(text))
+
+
+@given(st.lists(st.sampled_from([*"天地玄黄宇", "ab ", "c ", "abcdefghij "]), max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_repetition_is_exact_for_characters_and_words(units: list[str]):
+    found = signals_of("".join(units))
+    tokens = [unit.strip() for unit in units]
+    size = sum(map(len, tokens))
+    for n in range(2, 11):
+        grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+        if n <= 4:
+            often = [gram for gram in grams if grams.count(gram) > 1]
+            expected = max((often.count(gram) * len("".join(gram)) for gram in often), default=0)
+            assert (found[f"top_{n}_gram_share"] or 0) * size == pytest.approx(expected)
+        else:
+            seen = [i for i in range(len(grams)) if grams[i] in grams[:i]]
+            covered = {place for i in seen for place in range(i, i + n)}
+            expected = sum(len(tokens[place]) for place in covered)
+            assert (found[f"duplicate_{n}_gram_share"] or 0) * size == pytest.approx(expected)
+    assert (found["distinct_share"] or 0) * len(tokens) == pytest.approx(len(set(tokens)))
 
 
 def test_entropy_and_distinct_tokens():
