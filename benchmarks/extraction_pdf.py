@@ -108,7 +108,7 @@ def lianjin(path: str) -> str:
     from corpus.extract.settings import PdfSettings
 
     with pymupdf.open(path) as document:
-        pages, _, _ = read_pages(document, PdfSettings())
+        pages = read_pages(document, PdfSettings()).pages
     return "\f".join("\n\n".join(block.text for block in blocks) for blocks in pages)
 
 

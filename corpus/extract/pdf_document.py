@@ -1,11 +1,13 @@
 """One PDF to Markdown: page by page, without headers and footers, lines joined into paragraphs."""
 
 import re
+from dataclasses import dataclass, field
 
 import pymupdf
 
 from corpus.extract.html_tables import markdown_table
 from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
+from corpus.extract.pdf_ocr import OcrError, recognise
 from corpus.extract.pdf_paragraphs import FINAL, Block, join_lines, paragraphs, usual_size
 from corpus.extract.pdf_tables import find_tables
 from corpus.extract.result import Extracted
@@ -32,49 +34,68 @@ def extract_pdf(payload: bytes, settings: PdfSettings) -> Extracted:
             return Extracted(reason="encrypted", message="it opens with a password only")
         if not len(document):
             return Extracted(reason="broken_pdf", message="it has no pages")
-        pages, failures, scans = read_pages(document, settings)
-        text = "\n\n".join(block.text for block in _joined(pages))
+        read = read_pages(document, settings)
+        text = "\n\n".join(block.text for block in _joined(read.pages))
         facts = {"pages": str(len(document))}
         if settings.max_pages < len(document):
             facts["pages_left_out"] = str(len(document) - settings.max_pages)
-        if failures:
-            facts["broken_pages"] = str(len(failures))
-        if scans:
-            facts["scanned_pages"] = str(scans)
+        if read.failures:
+            facts["broken_pages"] = str(len(read.failures))
+        if read.scans:
+            facts["scanned_pages"] = str(read.scans)
+        if read.recognised:
+            facts["ocr"] = _ranges(read.recognised)
         metadata = document.metadata or {}
         if author := (metadata.get("author") or "").strip():
             facts["author"] = author
         if text.strip():
-            title = _title(metadata, pages)
+            title = _title(metadata, read.pages)
             return Extracted(text, title=title, date=_date(metadata), extra=facts)
-        if scans:
-            message = f"{scans} of {len(document)} pages are images without text"
+        if read.scans:
+            message = f"{read.scans} of {len(document)} pages are images without text"
+            if read.ocr_failure:
+                message += f"; {read.ocr_failure}"
             return Extracted(reason="needs_ocr", message=message, extra=facts)
-        if failures:
-            return Extracted(reason="broken_pdf", message="; ".join(failures)[:300], extra=facts)
+        if read.failures:
+            message = "; ".join(read.failures)[:300]
+            return Extracted(reason="broken_pdf", message=message, extra=facts)
         return Extracted(reason="no_text", message=f"{len(document)} pages", extra=facts)
 
 
-def read_pages(
-    document: pymupdf.Document, settings: PdfSettings
-) -> tuple[list[list[Block]], list[str], int]:
-    """The blocks of each page in reading order, the pages that failed, and how many are scans."""
+@dataclass(slots=True)
+class Read:
+    """What the pages of a document gave."""
+
+    pages: list[list[Block]] = field(default_factory=list)
+    """The blocks of each page that could be read, in reading order."""
+    failures: list[str] = field(default_factory=list)
+    """What failed, and on which page."""
+    scans: int = 0
+    """Pages that are images without text and were not recognised."""
+    recognised: list[int] = field(default_factory=list)
+    """The numbers, from 1, of the pages that OCR read."""
+    ocr_failure: str = ""
+    """Why OCR did not."""
+
+
+def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
+    """Read a document's pages, and put their lines into paragraphs, headings and tables."""
+    read = Read()
     pages: list[PageLines] = []
     numbers: list[int] = []
-    failures: list[str] = []
-    scans = 0
     for number in range(min(len(document), settings.max_pages)):
         try:
-            page = read_page(document[number])
+            source = document[number]
+            page = read_page(source)
+            if page.images > 0 and sum(len(x.text) for x in page.lines) < SCANNED_CHARACTERS:
+                page = _scanned(source, page, settings, read)
         except ERRORS as error:
-            failures.append(f"page {number + 1}: {error}")
+            read.failures.append(f"page {number + 1}: {error}")
             continue
-        scans += page.images > 0 and sum(len(x.text) for x in page.lines) < SCANNED_CHARACTERS
         pages.append(page)
         numbers.append(number)
     drop_furniture(pages)
     size = usual_size([page.lines for page in pages])
-    result = []
     for number, page in zip(numbers, pages, strict=True):
         blocks: list[Block] = []
         rest = page.lines
@@ -82,7 +103,7 @@ def read_pages(
             try:
                 tables = find_tables(document[number], page)
             except ERRORS as error:
-                failures.append(f"tables of page {number + 1}: {error}")
+                read.failures.append(f"tables of page {number + 1}: {error}")
                 tables = []
             for table in tables:
                 used = {id(line) for line in table.lines}
@@ -93,8 +114,32 @@ def read_pages(
                 blocks.append(Block(first.order, text, first.top, first.left, kind="table"))
         blocks.extend(paragraphs(rest, size))
         blocks.sort(key=lambda block: block.order)
-        result.append(blocks)
-    return result, failures, scans
+        read.pages.append(blocks)
+    return read
+
+
+def _scanned(source: pymupdf.Page, page: PageLines, settings: PdfSettings, read: Read) -> PageLines:
+    """The page as OCR reads it, or as it is where that is not wanted or fails."""
+    if settings.ocr is not None and len(read.recognised) < settings.ocr_max_pages:
+        try:
+            page = recognise(source, settings.ocr)
+            read.recognised.append(source.number + 1)
+            return page
+        except OcrError as error:
+            read.ocr_failure = str(error)
+    read.scans += 1
+    return page
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Ascending numbers as 1-3,5."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
 
 
 def _joined(pages: list[list[Block]]) -> list[Block]:

@@ -134,9 +134,9 @@ def _apart(rows: list[_Row], gutter: tuple[float, float] | None) -> list[list[_R
     """Rows that lie close together; by column where no text reaches from one into the other."""
     bands: list[list[_Row]] = []
     for row in rows:
-        if not bands or row.top - bands[-1][-1].bottom > 2.2 * row.height or gutter is None:
-            if gutter is not None or not bands:
-                bands.append([])
+        far = bool(bands) and row.top - bands[-1][-1].bottom > 2.2 * row.height
+        if not bands or (far and gutter is not None):
+            bands.append([])
         bands[-1].append(row)
     if gutter is None:
         return bands

@@ -19,6 +19,13 @@ class PdfSettings(Settings):
     """Pages beyond this are left out, which `extra` then says as `pages_left_out`."""
     tables: bool = True
     """Look for tables and write them as Markdown."""
+    ocr: str | None = Field(default=None, pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
+    """Tesseract's languages for scanned pages, as `chi_sim+eng`; every machine needs the program
+    and their data (Debian: tesseract-ocr, tesseract-ocr-chi-sim). `extra` then says in `ocr` which
+    pages were read so. It takes some 3 to 6 CPU seconds a page, and `timeout_s` must allow for
+    them. Without, such pages are left out, and what has no others is dropped as `needs_ocr`."""
+    ocr_max_pages: int = Field(default=100, ge=1)
+    """Scanned pages of one document that are read at most; `scanned_pages` counts those left."""
 
 
 class ExtractSettings(Settings):

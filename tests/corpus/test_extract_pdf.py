@@ -1,6 +1,9 @@
 """PDFs: columns, paragraphs, furniture and tables, on documents drawn here."""
 
+import shutil
+
 import pymupdf
+import pytest
 
 from corpus.extract.pdf_document import extract_pdf, read_pages
 from corpus.extract.pdf_paragraphs import join_lines
@@ -95,4 +98,43 @@ def test_pages_beyond_the_limit_are_said_to_be_left_out():
     assert "page 2" not in found.text
     assert found.extra["pages_left_out"] == "1"
     with pymupdf.open(stream=document.tobytes(), filetype="pdf") as copy:
-        assert len(read_pages(copy, SETTINGS)[0]) == 3
+        assert len(read_pages(copy, SETTINGS).pages) == 3
+
+
+def scan() -> pymupdf.Document:
+    """A page that is the picture of a text."""
+    drawn = pymupdf.open()
+    page = drawn.new_page(width=400, height=120)
+    page.insert_text((40, 50), "Revenue grew by twelve", fontsize=16)
+    page.insert_text((40, 72), "percent in the third quarter.", fontsize=16)
+    picture = page.get_pixmap(dpi=150, colorspace=pymupdf.csGRAY)
+    document = pymupdf.open()
+    document.new_page(width=400, height=120).insert_image((0, 0, 400, 120), pixmap=picture)
+    return document
+
+
+def test_scans_need_ocr_unless_it_is_asked_for():
+    found = extracted(scan())
+    assert found.reason == "needs_ocr"
+    assert found.message == "1 of 1 pages are images without text"
+    assert found.extra == {"pages": "1", "scanned_pages": "1"}
+
+
+def test_missing_ocr_is_said_in_the_ledger(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = extract_pdf(scan().tobytes(), PdfSettings(ocr="eng"))
+    assert found.reason == "needs_ocr"
+    assert found.message.endswith("tesseract is not installed on this machine")
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+def test_scanned_pages_are_read_by_tesseract_and_marked():
+    document = scan()
+    document.new_page(width=400, height=120).insert_text((40, 50), "A page of text, as set.")
+    found = extract_pdf(document.tobytes(), PdfSettings(ocr="eng"))
+    first, second = found.text.split("\n\n")
+    assert first == "Revenue grew by twelve percent in the third quarter."
+    assert second == "A page of text, as set."
+    assert found.extra == {"pages": "2", "ocr": "1"}
+    none = extract_pdf(scan().tobytes(), PdfSettings(ocr="eng+tlh"))
+    assert none.message.endswith("tesseract has no data here for tlh")
