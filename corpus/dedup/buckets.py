@@ -73,6 +73,16 @@ def unpack(
         start = end
 
 
+def unpack_together(batches: Iterable[pa.RecordBatch]) -> Records:
+    """(hashes, keys, sketches [records, 2]) of all parts among rows of RECORD_SCHEMA."""
+    table = pa.Table.from_batches(list(batches), schema=_PACKED)
+    return (
+        unblob(table["hashes"], np.uint64),
+        unblob(table["keys"], np.int64),
+        unblob(table["sketches"], np.uint64).reshape(-1, 2),
+    )
+
+
 _PACKED = pa.schema(
     [
         ("part", pa.int32()),

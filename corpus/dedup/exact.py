@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyspark.sql import DataFrame
 
-from corpus.dedup.grouping import find_groups, members_of
+from corpus.dedup.grouping import Limits, find_groups, members_of
 from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
 from corpus.dedup.kernels import string_buffers, text_hashes
-from corpus.dedup.links import NO_LIMIT
 from corpus.dedup.normal import fold_table, no_folding
 from corpus.dedup.verdict import DUPLICATE, judge
 from corpus.settings import Settings
@@ -31,6 +30,7 @@ _COLUMNS: dict[Identity, tuple[str, ...]] = {
     "url": ("url",),
     "title_date": ("title", "date"),
 }
+_HASHES = [f"hash{n}" for n in range(2 * len(_RULES))]  # two halves for each identity
 
 
 class ExactConfig(Settings):
@@ -72,27 +72,29 @@ class Exact(Stage):
             hashes = np.column_stack([identity_hashes(batch, one)[:, 0] for one in by])
             return hashes, np.zeros((batch.num_rows, 2), np.uint64)
 
+        def identify(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                yield identified(batch, by)
+
         def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             held = list(batches)
             if held:
                 table = resolve_identical(pa.Table.from_batches(held), by, order)
                 yield from table.to_batches()
 
-        grouped, count = find_groups(keyed.select("key", *identity), bucket, 0, NO_LIMIT)
-        if grouped is None:
+        found = find_groups(keyed.select("key", *identity), bucket, 0, Limits())
+        if found is None:
             return judge(documents, None, 0, None, {})
-        members = members_of(
-            keyed.select(
-                "doc_id",
-                "key",
-                *[name for name in dict.fromkeys(["text", *identity]) if name != "date"],
-                *ranking_columns(self.config.keep, self.context.sources),
-            ),
-            grouped,
-            count,
-        )
-        duplicates = members.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
-        return judge(documents, duplicates, count, 1.0, {"scope": "exact"})
+        ranking = ranking_columns(self.config.keep, self.context.sources)
+        own = [name for name in dict.fromkeys(["text", *identity]) if name != "date"]
+        members = members_of(keyed.select("doc_id", "key", *own, *ranking), found).drop("key")
+        # Of texts only hashes are shuffled: a page that is there a million times is no burden.
+        plain = members.drop(*own).schema
+        for name in (*_HASHES[: 2 * len(by)], "size"):
+            plain = plain.add(name, "long")
+        told = members.mapInArrow(identify, plain)
+        duplicates = told.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
+        return judge(documents, duplicates, found.members, 1.0, {"scope": "exact"})
 
 
 def identity_hashes(batch: pa.RecordBatch | pa.Table, by: Identity) -> NDArray[np.uint64]:
@@ -113,17 +115,32 @@ def identity_hashes(batch: pa.RecordBatch | pa.Table, by: Identity) -> NDArray[n
     return hashes
 
 
+def identified(batch: pa.RecordBatch, by: Sequence[Identity]) -> pa.RecordBatch:
+    """The batch without what its identities are made of: in its place their hashes, and `size`,
+    the characters of the normal form."""
+    offsets, data = string_buffers(batch.column("text"))
+    _, characters = text_hashes(offsets, data, fold_table())
+    gone = {column for one in by for column in _COLUMNS[one]} - {"date"} | {"text"}
+    told = batch.drop_columns([name for name in batch.schema.names if name in gone])
+    for k, one in enumerate(by):
+        hashes = identity_hashes(batch, one).view(np.int64)
+        for half in range(2):
+            told = told.append_column(_HASHES[2 * k + half], pa.array(hashes[:, half]))
+    return told.append_column("size", pa.array(characters))
+
+
 def resolve_identical(
     table: pa.Table, by: Sequence[Identity], order: Sequence[tuple[str, str]]
 ) -> pa.Table:
     """The dropped documents of a table of whole groups (`verdict.DUPLICATE`).
 
-    Best first, a document is dropped if it has an identity in common with a kept one.
+    `table` is of `identified` batches. Best first, a document is dropped if it has an identity in
+    common with a kept one.
     """
-    offsets, data = string_buffers(pa.concat_arrays(table["text"].chunks))
-    _, characters = text_hashes(offsets, data, fold_table())
-    table = table.append_column("size", pa.array(characters))
-    hashes = [identity_hashes(table, one).tolist() for one in by]
+    hashes = [
+        list(zip(*(table[name].to_pylist() for name in _HASHES[2 * k : 2 * k + 2]), strict=True))
+        for k in range(len(by))
+    ]
     doc_ids = table["doc_id"].to_pylist()
     first: dict[tuple[Identity, int, int], str] = {}
     dropped = []

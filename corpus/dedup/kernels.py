@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.dedup.lanes import STEP, lower_minima_step
+
 BLOCK = 4096  # units a block: 16 KB of code points, 32 KB of hashes; both stay in L1 and L2
 
 U32 = np.uint32
@@ -193,8 +195,11 @@ def _base_hash_block(buffer, count, size, keys, out):  # type: ignore[no-untyped
 
 @numba.njit(cache=True, nogil=True)
 def _lower_minima(hashes, count, a, b, minima):  # type: ignore[no-untyped-def]
-    """minima[p] = min(minima[p], a[p] * h + b[p] mod 2^32 over the hashes); four at a time."""
+    """minima[p] = min(minima[p], a[p] * h + b[p] mod 2^32 over the hashes)."""
     p = 0
+    while p + STEP <= minima.size:
+        lower_minima_step(hashes, count, a, b, minima, p)  # type: ignore[call-arg]
+        p += STEP
     while p + 4 <= minima.size:
         a0, a1, a2, a3 = a[p], a[p + 1], a[p + 2], a[p + 3]
         b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]

@@ -34,9 +34,11 @@ def bucket_links(hashes, members, sketches, stored, radius):  # type: ignore[no-
     """Link near documents of each bucket: int64 [links, 3] of (distance, member, member).
 
     `hashes` uint64 [records], sorted; `members` int64 [records] (dense numbers whose order is that
-    of the keys), `sketches` uint64 [records, 2]. Two that are `stored` are not linked.
+    of the keys), `sketches` uint64 [records, 2]. Two that are `stored` are not linked. Also returns
+    which records lead, bool [records]: those to which others of the bucket are compared.
     """
     capacity = 1024
+    leads = np.ones(hashes.size, np.bool_)
     out = np.empty((capacity, 3), np.int64)
     found = 0
     leaders = np.empty(MOST_LEADERS, np.int64)
@@ -49,6 +51,7 @@ def bucket_links(hashes, members, sketches, stored, radius):  # type: ignore[no-
         if size > 1:
             bucket = start + np.argsort(members[start:stop], kind="mergesort")
             small = size <= SMALL_BUCKET
+            leads[start:stop] = small
             leading = 0
             for x in range(size):
                 near = False
@@ -70,6 +73,7 @@ def bucket_links(hashes, members, sketches, stored, radius):  # type: ignore[no-
                         found += 1
                 if not small and not near and leading < MOST_LEADERS:
                     leaders[leading] = bucket[x]
+                    leads[bucket[x]] = True
                     leading += 1
             if not small:
                 # Members that came before a leader was named are compared with it now.
@@ -91,7 +95,7 @@ def bucket_links(hashes, members, sketches, stored, radius):  # type: ignore[no-
                             out[found, 2] = members[leaders[y]]
                             found += 1
         start = stop
-    return out[:found]
+    return out[:found], leads
 
 
 @numba.njit(cache=True, nogil=True)
@@ -155,18 +159,20 @@ def link_records(
     sketches: NDArray[np.uint64],
     stored: NDArray[np.bool_],
     radius: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The forest of the links that these bucket records give: (links, keys of its nodes).
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The forest of the links that these bucket records give: (links, keys of its nodes, leaders).
 
     One record a document and bucket: `hashes` uint64 [records], `keys` int64 [records], `sketches`
-    uint64 [records, 2], `stored` bool [records]. All records of a bucket must be here.
+    uint64 [records, 2], `stored` bool [records]. All records of a bucket must be here. `leaders`
+    are the numbers of the records that stand for their bucket.
     """
     order = np.argsort(hashes)
     ordered = hashes[order]
     shared = np.zeros(len(ordered), np.bool_)
     shared[1:] = ordered[1:] == ordered[:-1]
     shared[:-1] |= shared[1:]
+    alone = order[~shared]
     order = order[shared]
     names, members = np.unique(keys[order], return_inverse=True)
-    links = bucket_links(hashes[order], members, sketches[order], stored[order], radius)
-    return spanning_forest(links, len(names)), names
+    links, leads = bucket_links(hashes[order], members, sketches[order], stored[order], radius)
+    return spanning_forest(links, len(names)), names, np.concatenate([alone, order[leads]])

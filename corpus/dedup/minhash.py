@@ -10,12 +10,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from corpus.dedup.bands import Banding, band_hashes, choose_banding, sketch_radius, sketches
-from corpus.dedup.grouping import find_groups, members_of
+from corpus.dedup.giants import settle
+from corpus.dedup.grouping import Groups, Limits, find_groups, members_of
 from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
 from corpus.dedup.normal import Shingling
 from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
 from corpus.dedup.signatures import SignaturesConfig, signature_arrays, signature_matrix
-from corpus.dedup.store import Measure, Store, mixed_sets, open_stores, stored_members
+from corpus.dedup.stored import Measure, Store, mixed_sets, open_stores, stored_members
 from corpus.dedup.verdict import DUPLICATE, judge
 from corpus.settings import Settings
 from corpus.stage import Stage, spark_schema
@@ -48,8 +49,8 @@ class MinHashConfig(Settings):
     """Signature stores of earlier runs (`python -m corpus.dedup.store`): what is in them already
     is dropped, with the scope `earlier` and the earlier twin as evidence."""
     largest_group: int = Field(default=50_000, ge=2)
-    """Candidates that one task compares with each other; greater groups are parted where they are
-    most weakly linked."""
+    """Candidates that one task compares with each other. Greater groups are parted where they are
+    most weakly linked, and what is kept of the parts is compared once more."""
 
 
 class MinHash(Stage):
@@ -93,17 +94,19 @@ def deduplicate(
     """
     config = config or MinHashConfig()
     stores = open_stores(config.against, measure_of(config))
-    grouped, count = _grouped(documents, config, stores)
-    if grouped is None:
+    found = _grouped(documents, config, stores)
+    if found is None:
         return judge(documents, None, 0, None, {})
     ranking = ranking_columns(config.keep, sources or {})
     keyed = with_key(documents)
-    members = members_of(keyed.select("doc_id", "key", "text", *ranking), grouped, count)
+    members = members_of(keyed.select("doc_id", "key", "text", *ranking), found)
     order = sort_keys(config.keep)
     if stores:
-        earlier = stored_members(documents.sparkSession, stores, grouped)
+        earlier = stored_members(documents.sparkSession, stores, found.frame)
         members = members.unionByName(earlier, allowMissingColumns=True)
-        members = members.withColumn("stored", F.coalesce("stored", F.lit(0)))
+    if stores or found.giants:
+        stored = F.col("stored") if stores else F.lit(0)
+        members = members.withColumn("stored", F.coalesce(stored, F.lit(0)))
         order = [("stored", "descending"), *order]
     how = Comparison(order, config.threshold, config.containment or NEVER, config.shingle)
     sets_of = (lambda table: mixed_sets(table, config.shingle)) if stores else None
@@ -113,7 +116,10 @@ def deduplicate(
         if held:
             yield from resolve(pa.Table.from_batches(held), how, sets_of).to_batches()
 
-    duplicates = members.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
+    parts = members.drop("key", "component").repartition("group")
+    duplicates = parts.mapInArrow(resolve_all, spark_schema(DUPLICATE))
+    if found.giants:
+        duplicates = settle(members, duplicates, resolve_all, config.largest_group)
     evidence = {"scope": "local" if config.by else "global"}
     if config.by:
         evidence["by"] = ", ".join(config.by)
@@ -121,7 +127,7 @@ def deduplicate(
     threshold = F.when(F.col("rule") == "contained", F.lit(config.containment)).otherwise(
         F.lit(config.threshold)
     )
-    return judge(documents, duplicates, count, threshold, evidence, runs)
+    return judge(documents, duplicates, found.members, threshold, evidence, runs)
 
 
 def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = None) -> DataFrame:
@@ -130,11 +136,11 @@ def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = No
     `documents` holds doc_id, text, and the columns of `config.by`.
     """
     config = config or MinHashConfig()
-    grouped, count = _grouped(documents, config, [])
+    found = _grouped(documents, config, [])
     schema = "doc_id string, other string, similarity double"
-    if grouped is None:
+    if found is None:
         return documents.sparkSession.createDataFrame([], schema)
-    members = members_of(with_key(documents).select("doc_id", "key", "text"), grouped, count)
+    members = members_of(with_key(documents).select("doc_id", "key", "text"), found).drop("key")
     how = Comparison([], config.threshold, NEVER, config.shingle)
 
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -169,10 +175,8 @@ def measure_of(config: MinHashConfig) -> Measure:
     )
 
 
-def _grouped(
-    documents: DataFrame, config: MinHashConfig, stores: Sequence[Store]
-) -> tuple[DataFrame | None, int]:
-    """The groups among the documents that have a signature, and the number of their members."""
+def _grouped(documents: DataFrame, config: MinHashConfig, stores: Sequence[Store]) -> Groups | None:
+    """The groups among the documents that have a signature."""
     keyed = with_key(documents)
     measured = "minhash" in documents.columns
     if measured:
@@ -181,7 +185,7 @@ def _grouped(
         keyed.select("key", "minhash" if measured else "text", _category(config).alias("category")),
         Bands(config),
         sketch_radius(lowest_jaccard(config), config.permutations),
-        config.largest_group,
+        Limits(config.largest_group),
         stores,
     )
 

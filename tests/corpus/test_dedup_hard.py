@@ -30,7 +30,8 @@ def candidates(texts: pa.Array, threshold: float, largest: int = NO_LIMIT) -> pa
     keys = np.repeat(signed, banding.bands)
     sketch = np.repeat(sketches(matrix), banding.bands, axis=0)
     stored = np.zeros(len(keys), np.bool_)
-    links, names = link_records(hashes.ravel(), keys, sketch, stored, sketch_radius(threshold, 112))
+    radius = sketch_radius(threshold, 112)
+    links, names, _ = link_records(hashes.ravel(), keys, sketch, stored, radius)
     return pa.table(
         {
             "doc_id": [f"{name:06d}" for name in names],

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from corpus.dedup import store
+from corpus.dedup import store, stored
 from corpus.dedup.minhash import Bands, MinHashConfig, deduplicate, measure_of
 from corpus.dedup.packing import packed_sets, unpacked_sets
 from corpus.settings import Settings, UserError
@@ -104,10 +104,10 @@ def test_a_removed_document_is_no_twin_any_more(spark: SparkSession, tmp_path: P
 def test_a_store_that_does_not_fit_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     path = str(tmp_path / "store")
     with pytest.raises(UserError, match="is no signature store"):
-        store.open_stores([path], measure_of(MinHashConfig()))
+        stored.open_stores([path], measure_of(MinHashConfig()))
     leave(frame(spark, [("a", "一" * 20, "s")]), ["a"], path, MinHashConfig())
     with pytest.raises(UserError, match="was made with bands = 16, and this run has 17"):
-        store.open_stores([path], measure_of(MinHashConfig(threshold=0.7)))
+        stored.open_stores([path], measure_of(MinHashConfig(threshold=0.7)))
 
 
 def test_packed_sets_come_back() -> None:
