@@ -31,15 +31,18 @@ BLOCK_SUPPORT: Final = 60.0
 WRAPPER_SHARE: Final = 0.5
 """Of the page's unlinked tokens: what an element that holds more is called says nothing bad."""
 FEW_TOKENS: Final = 25
+"""A page that yields less is looked at again: as a thread, then believing less of what bad names
+say."""
 FEW_LINKS: Final = 0.1
 """A page with fewer of its tokens linked, on which nothing was found, is taken whole."""
 BARE_SHARE: Final = 0.03
 """A page with less than this share of text in what bad names and tags enclose is all content, as
 filings are."""
+OUTSIDE_MAIN: Final = 0.8
+"""What a token outside of the page's only element `main` costs, where that holds a text."""
+MAIN_TOKENS: Final = 100
 LONG_COPY: Final = 60
 """Blocks of so many tokens that stood before elsewhere are copies that scripts show or hide."""
-"""A page that yields less is looked at again: as a thread, then believing less of what bad names
-say."""
 
 BAD_WORDS: Final = (
     (words.NAV, -1.6), (words.SIDE, -1.3), (words.RELATED, -1.5), (words.SHARE, -1.3),
@@ -53,7 +56,7 @@ def _tag_values() -> npt.NDArray[np.float64]:
     values = np.zeros(len(TAGS))
     for names, value in (
         ("nav", -2.5), ("footer", -1.8), ("aside", -1.4), ("header", -0.6), ("form", -0.8),
-        ("button label", -1.5), ("article main", 0.15), ("figcaption", -1.0), ("dialog", -1.5),
+        ("button label", -1.5), ("article main", 0.1), ("dialog", -1.5),
     ):  # fmt: skip
         for name in names.split():
             values[TAG[name]] = value
@@ -83,8 +86,11 @@ def select(
     is_thread: bool,
     is_article: bool,
 ) -> tuple[npt.NDArray[np.bool_], bool]:
-    """Return which blocks are main content, and whether they are a thread's. `code` and `tables` mark nodes that are code or data
-    tables; `is_thread`: replies belong to the content; `is_article`: they surely do not."""
+    """Return which blocks are main content, and whether they are a thread's.
+
+    `code` and `tables` mark nodes that are code or data tables; `is_thread`: replies belong to the
+    content; `is_article`: they surely do not.
+    """
     if not is_thread and not is_article:
         is_thread = _is_mostly_replies(
             tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
@@ -317,7 +323,7 @@ def _select(  # type: ignore[no-untyped-def]
             main = -1 if main else node
             if main < 0:
                 break
-    if main <= 0 or text[last[main] + 1] - text[main] < 100:
+    if main <= 0 or text[last[main] + 1] - text[main] < MAIN_TOKENS:
         main = 0
     is_sure = strong_tokens > 0.2 or is_article or strong_roots == 1
     use_strong = is_sure and strong_tokens * whole > 50 and rung < 2 and not is_thread
@@ -377,7 +383,7 @@ def _select(  # type: ignore[no-untyped-def]
         elif first[k] < heading and not is_thread:
             here -= 0.3
         if main and not main <= first[k] <= last[main] and rung < 1:
-            here -= 0.8
+            here -= OUTSIDE_MAIN
         value = own + max(-3.0, min(0.6, here)) * n
         if heading and in_heading[inner] == heading and is_thread:
             value = 8.0

@@ -44,8 +44,8 @@ WORDS: Final = {
     " langswitch -friendlink"
     " -breadcrumbs- -site-header site-header -page-header globalheader -header-nav -topnav-"
     " -jumplink -pagenav- -prevnext -prev-next previous-post next-post -post-nav postnav"
-    " -linksite -dropdown- -mw-jump -edit-section editsection -report-abuse -report-post -report-button"
-    " -noprint-",
+    " -linksite -dropdown- -mw-jump -edit-section editsection -noprint-"
+    " -report-abuse -report-post -report-button",
     SIDE: "sidebar -side- -aside- -rail- -right-col rightcol right-bar rightbar -leftcol -left-col"
     " -right-side"
     " -leftside -rightside -widget- -secondary- -slider- -carousel-",
