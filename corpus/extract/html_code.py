@@ -26,7 +26,9 @@ LANGUAGE_NAMES = re.compile(
     r"bash|shell|sh|sql|html|xml|css|json|yaml|scala|kotlin|swift|perl|lua|matlab|r)\b",
     re.I,
 )
-NO_LANGUAGE = frozenset(named("plain plaintext text none auto highlight hljs wp block js line"))
+NO_LANGUAGE = frozenset(
+    named("plain plaintext text none auto default highlight hljs wp block js line")
+)
 PLACES_UP = 8
 
 

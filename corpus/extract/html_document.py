@@ -7,7 +7,7 @@ from corpus.extract.html_blocks import SKIPPED, blocks, element_words
 from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
-from corpus.extract.html_math import find_formulas
+from corpus.extract.html_math import find_formulas, notation
 from corpus.extract.html_phrases import headlines, sites_own
 from corpus.extract.html_render import Page, render
 from corpus.extract.html_select import select
@@ -57,5 +57,6 @@ def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     chosen[sites_own(tape, found, chosen & ~is_code[found.owner])] = False
     if not is_thread:
         chosen[headlines(tape, found, chosen, facts.title)] = False
-    page = Page(tape, bits, found, skip, formulas, code, tables, settings.links)
+    written = notation(tape.source)
+    page = Page(tape, bits, found, skip, formulas, code, tables, written, settings.links)
     return render(page, chosen), facts

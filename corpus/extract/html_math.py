@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from corpus.extract.asciimath import asciimath_to_latex
 from corpus.extract.html_attributes import attributes, raw_text
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Tape, parse
@@ -25,6 +26,12 @@ LATEX_PATHS = re.compile(
 )
 LIKELY = re.compile(rb"latex|tex|math|formula|equation|eeimg|data-expr|ql-img|chl=|cgi-bin", re.I)
 LATEX_SIGN = re.compile(r"\\[a-zA-Z]+|[_^]\{?|[=<>+]")
+
+
+ASCIIMATH_NAMES = (b"sciimath", b"sciiMath", b"SCIIMath", b"AM_CHTML", b"AM_HTMLorMML", b"AM_SVG")
+TEX_INLINE = re.compile(r"\\\(\s*([^$]+?)\s*\\\)", re.S)
+TEX_DISPLAY = re.compile(r"\\\[\s*([^$]+?)\s*\\\]", re.S)
+ASCIIMATH = re.compile(r"`([^`]{1,1000})`")
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,39 @@ def find_formulas(
     return formulas, replaced
 
 
+@dataclass(frozen=True)
+class Notation:
+    """How a page writes formulas into its text for a script to set; found by the script."""
+
+    tex: bool
+    r"""Between `\(` and `\)`, `\[` and `\]`."""
+    asciimath: bool
+    """Between backticks."""
+
+
+def notation(source: bytes) -> Notation:
+    """What the scripts of a page in UTF-8 would set."""
+    names = (b"MathJax", b"mathjax", b"katex", b"KaTeX", *ASCIIMATH_NAMES)
+    has_tex = b"\\(" in source or b"\\[" in source
+    has_asciimath = b"`" in source and any(name in source for name in ASCIIMATH_NAMES)
+    return Notation(has_tex and any(name in source for name in names), has_asciimath)
+
+
+def with_formulas(text: str, *, tex: bool, asciimath: bool) -> str:
+    """Text with the formulas that it holds as LaTeX between dollars."""
+    if tex and "\\" in text:
+        text = TEX_DISPLAY.sub(lambda found: f"\n$${clean_latex(found[1])}$$\n", text)
+        text = TEX_INLINE.sub(lambda found: f"${clean_latex(found[1])}$", text)
+    if asciimath and "`" in text:
+        text = ASCIIMATH.sub(_asciimath, text)
+    return text
+
+
+def _asciimath(found: re.Match[str]) -> str:
+    latex = asciimath_to_latex(found[1])
+    return f"${latex}$" if latex else found[0]
+
+
 def clean_latex(latex: str) -> str:
     """LaTeX without the wrapping that only renderers need."""
     latex = re.sub(r"^\s*\\(?:displaystyle|textstyle)\b\s*", "", latex.strip())
@@ -93,6 +133,8 @@ def _formula(tape: Tape, node: int) -> Formula | None:
         if kind.startswith("math/mml"):
             inner = parse(content.encode())
             latex = next((_mathml(inner, int(k)) for k in np.flatnonzero(inner.tag == T_MATH)), "")
+        elif kind.startswith("math/asciimath"):
+            latex = asciimath_to_latex(content)
         else:
             latex = clean_latex(content)
         return Formula(latex, "mode=display" in kind.replace(" ", "")) if latex else None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from corpus.extract.html_attributes import attributes, unescape
 from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_code import code_language, code_text
-from corpus.extract.html_math import Formula
+from corpus.extract.html_math import Formula, Notation, with_formulas
 from corpus.extract.html_names import BLOCK, TAG
 from corpus.extract.html_tables import has_head, markdown_table, table_rows
 from corpus.extract.html_tape import TEXT, Tape
@@ -56,6 +56,8 @@ class Page:
     formulas: dict[int, Formula]
     code: dict[int, int]
     tables: npt.NDArray[np.bool_]
+    written: Notation
+    """Formulas that the text itself holds."""
     links: bool
     """Keep links' addresses."""
 
@@ -159,12 +161,16 @@ def _block(page: Page, k: int) -> tuple[str, str]:
     return kind, text
 
 
-def inline(page: Page, first: int, last: int) -> str:
-    """The text of nodes `first` to `last` on one line, or on several where the page breaks it."""
+def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
+    """The text of nodes `first` to `last` on one line, or on several where the page breaks it.
+
+    TeX between brackets stays so in a table's cell, where a dollar is money.
+    """
     tape = page.tape
     pieces: list[str] = []
     at = first
     ends: list[tuple[int, str]] = []
+    tex, asciimath = page.written.tex and not is_cell, page.written.asciimath
     while at <= last:
         while ends and ends[-1][0] < at:
             pieces.append(ends.pop()[1])
@@ -179,8 +185,10 @@ def inline(page: Page, first: int, last: int) -> str:
             at = int(tape.last[at]) + 1
             continue
         if number == TEXT:
-            text = unescape(tape.source[tape.start[at] : tape.end[at]])
-            pieces.append(SPACES.sub(" ", text))
+            text = SPACES.sub(" ", unescape(tape.source[tape.start[at] : tape.end[at]]))
+            if (tex or asciimath) and not any(mark == "`" for _, mark in ends):
+                text = with_formulas(text, tex=tex, asciimath=asciimath)
+            pieces.append(text)
         elif number == T_BR:
             pieces.append("\n")
         elif number in KBD_SAMP and number == T_CODE:
@@ -210,7 +218,7 @@ def _has_code_marks(pieces: list[str]) -> bool:
 
 
 def _cell(page: Page, first: int, last: int) -> str:
-    return inline(page, first, last).replace("\n", " ").replace("|", r"\|")
+    return inline(page, first, last, is_cell=True).replace("\n", " ").replace("|", r"\|")
 
 
 def _table_around(
