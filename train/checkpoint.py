@@ -119,6 +119,7 @@ class Writer:
         self._asynchronous = asynchronous
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
+        self._waits_until = float("inf")
 
     def save(self, engine: Any, progress: Progress) -> None:
         """Save the engine's whole state as of now. All ranks call it together.
@@ -160,8 +161,12 @@ class Writer:
             failure, self._failure = self._failure, None
             raise CheckpointError(f"a checkpoint could not be written: {failure}") from failure
 
-    def settle(self, timeout_s: float = 30.0) -> None:
-        """Give a write under way the time to finish; for a run that ends by an exception."""
+    def settle(self, timeout_s: float = 30.0, others_timeout_s: float = 3.0) -> None:
+        """Give a write under way the time to finish; for a run that ends by an exception.
+
+        If that was another rank's end, its part will never come: so they get less time.
+        """
+        self._waits_until = time.monotonic() + others_timeout_s
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -183,8 +188,8 @@ class Writer:
         parts = [target / f"rank-{rank}{_SUMS}" for rank in range(self._ranks.world_size)]
         deadline = time.monotonic() + timeout_s
         while missing := [part.name for part in parts if not part.exists()]:
-            if time.monotonic() > deadline:
-                raise CheckpointError(f"{target}: no {missing[0]} after {timeout_s:.0f} s")
+            if time.monotonic() > min(deadline, self._waits_until):
+                raise CheckpointError(f"{target}: no {missing[0]} from another rank")
             time.sleep(0.05)
         write_marker(target, [part.name for part in parts])
         for old in whole_checkpoints(self.folder)[: -self._keep]:
@@ -220,29 +225,50 @@ def resume_point(folder: Path, ranks: Ranks) -> ResumePoint | None:
     """The newest checkpoint whose every byte is as it was written; None for a fresh run.
 
     All ranks call it together; the first one looks, and reports damaged ones on stderr.
+
+    Raises:
+        UserError: there are checkpoints, and every one is damaged.
     """
     found: list[tuple[str, bool] | None] = [None]
+    damaged = [0]
     if ranks.is_first:
-        candidates = [(read_progress(path).step, True, path) for path in whole_checkpoints(folder)]
-        candidates += [
-            (read_progress(path.parent).step, False, path.parent)
-            for path in folder.glob(f"phase-*/{MARKER}")
-        ]
         # After a phase's last step the next one starts from its weights, not from its state.
+        candidates = [(_step_of(path), True, path) for path in whole_checkpoints(folder)]
+        candidates += [
+            (_step_of(path.parent), False, path.parent) for path in folder.glob(f"phase-*/{MARKER}")
+        ]
         for _, whole, path in sorted(candidates, key=lambda c: (c[0], not c[1]), reverse=True):
             problem = damage(path)
             if problem is None:
                 found = [(path.name, whole)]
                 break
+            damaged[0] += 1
             print(
                 f"warning: {path} is damaged ({problem}); the checkpoint before it is used",
                 file=sys.stderr,
             )
     torch.distributed.broadcast_object_list(found, src=0)
     if found[0] is None:
+        torch.distributed.broadcast_object_list(damaged, src=0)
+        if damaged[0]:
+            raise UserError(
+                f"{folder}: every checkpoint in it is damaged; copy a sound one back, or remove "
+                "the folder to begin anew"
+            )
         return None
     name, whole = found[0]
     return ResumePoint(folder / name, read_progress(folder / name), whole)
+
+
+def _step_of(path: Path) -> int:
+    """The step a checkpoint stands at; -1 (looked at last) if it does not tell any more."""
+    kind, _, number = path.name.partition("-")
+    if kind == "step" and number.isdigit():
+        return int(number)
+    try:
+        return read_progress(path).step
+    except (OSError, ValueError, TypeError):
+        return -1
 
 
 def read_progress(path: Path) -> Progress:
@@ -283,9 +309,14 @@ def write_marker(target: Path, sums: list[str] | None = None) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what an interrupted run left: folders without a marker."""
+    """Remove what an interrupted run left, folders without a marker, and say so."""
     for path in [*folder.glob("step-*"), *folder.glob("phase-*"), *folder.glob("universal-*")]:
         if path.is_dir() and not (path / MARKER).exists():
+            if not path.name.startswith("universal-"):  # made from another, for one start
+                print(
+                    f"warning: {path} was not yet whole when the run ended; it is removed",
+                    file=sys.stderr,
+                )
             shutil.rmtree(path)
 
 
@@ -321,7 +352,7 @@ def roll_back(folder: Path, to_step: int, skip: list[int]) -> None:
     """Make `to_step` or a checkpoint before it the newest, and have the steps `skip` left out."""
     write_json(folder / SKIPPED, sorted(skip))
     for path in folder.glob(f"*/{PROGRESS}"):
-        if read_progress(path.parent).step > to_step:
+        if _step_of(path.parent) > to_step:
             remove(path.parent)
 
 
@@ -332,9 +363,22 @@ def skipped_steps(folder: Path) -> frozenset[int]:
 
 
 def fits(point: ResumePoint, ranks: Ranks, stage: int) -> bool:
-    """Whether as many ranks under the same ZeRO stage wrote the checkpoint: else `universal`."""
+    """Whether the engine can read the checkpoint as it is: else it needs `universal`.
+
+    Under ZeRO stage 0 every rank holds all of the state, so any number of ranks can.
+
+    Raises:
+        UserError: no form of it can be read: the run's stage was changed, and not from 1 to 2 or 2
+            to 1.
+    """
     saved = point.progress
-    return (saved.world_size, saved.zero_stage) == (ranks.world_size, stage)
+    if stage != saved.zero_stage and {stage, saved.zero_stage} != {1, 2}:
+        raise UserError(
+            f"{point.path}: was written under ZeRO stage {saved.zero_stage}, and the run config "
+            f"now says {stage}: that can change only where a phase ends; set "
+            f"zero_optimization.stage back to {saved.zero_stage}"
+        )
+    return stage == saved.zero_stage and stage * (ranks.world_size - saved.world_size) == 0
 
 
 def universal(point: ResumePoint, ranks: Ranks) -> ResumePoint:
@@ -347,7 +391,8 @@ def universal(point: ResumePoint, ranks: Ranks) -> ResumePoint:
         from deepspeed.checkpoint import ds_to_universal
 
         shutil.rmtree(target, ignore_errors=True)
-        with contextlib.redirect_stdout(io.StringIO()):  # it narrates every file
+        narration = io.StringIO()
+        with contextlib.redirect_stdout(narration), contextlib.redirect_stderr(narration):
             ds_to_universal.main(
                 argparse.Namespace(
                     input_folder=str(point.path),
@@ -366,12 +411,25 @@ def universal(point: ResumePoint, ranks: Ranks) -> ResumePoint:
 def load(engine: Any, point: ResumePoint) -> None:
     """Put a step checkpoint's weights and optimizer state into a fresh engine, exactly.
 
+    The optimizer's settings (betas, weight decay of each group) stay those of the run config.
+
     Raises:
         UserError: DeepSpeed cannot read it.
     """
     engine.checkpoint_engine = HostCopyEngine()
+    settings = [
+        {key: value for key, value in group.items() if key != "params"}
+        for group in engine.optimizer.param_groups
+    ]
     loaded, _ = engine.load_checkpoint(
         str(point.path.parent), tag=point.path.name, load_lr_scheduler_states=False
     )
     if loaded is None:
         raise UserError(f"{point.path}: DeepSpeed could not load this checkpoint")
+    # From a universal checkpoint of stage 3 (0.19) all groups get the first one's weight decay, and
+    # all parameters one and the same count of steps, which each of them then adds to.
+    for group, kept in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(kept)
+    for state in engine.optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()

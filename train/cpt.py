@@ -12,6 +12,7 @@ Read from the top: `main`, `train` (the phases), `train_phase` (the steps), `tak
 """
 
 import argparse
+import math
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import torch
 
 from corpus.settings import UserError, command
@@ -32,7 +34,7 @@ from train.engine import full_weights, start_engine, trained_parameters
 from train.evaluate import HeldOut, evaluate, held_out
 from train.export import export
 from train.feed import Feed, MicroBatch
-from train.heartbeat import Heartbeat
+from train.heartbeat import Beat, Heartbeat, last_beat
 from train.journal import Journal, write_summary
 from train.launch import Ranks
 from train.learning_rate import learning_rate
@@ -42,8 +44,6 @@ from train.run_config import RunConfig, deepspeed_config, read_run_config, zero_
 from train.run_plan import PhasePlan, RunPlan, describe, plan_run
 from train.throughput import matrix_weights, phase_flops
 from train.watch import LossWatch, poison
-
-STARTED = time.monotonic()
 
 
 @command
@@ -99,7 +99,9 @@ class Run:
     writer: Writer
     feed: Feed
     samples: list[HeldOut]
-    heartbeat: Heartbeat | None = None
+    heartbeat: Heartbeat
+    interrupted: Beat | None
+    """The last sign of life before this start; None once a step is taken."""
     skip: frozenset[int] = frozenset()
     """Steps that are left out, data and all, since a rollback found them bad."""
     stop_requested: bool = False
@@ -139,8 +141,7 @@ def train(config: RunConfig, ranks: Ranks) -> int:
             run.journal.say(f"stopped: {reason}")
             return 3
         finally:
-            if run.heartbeat is not None:
-                run.heartbeat.stop()
+            run.heartbeat.stop()
             run.writer.settle()
             run.journal.close()
 
@@ -155,6 +156,8 @@ def prepare(config: RunConfig, ranks: Ranks) -> tuple[Run, ResumePoint | None]:
     torch.distributed.barrier()
     point = checkpoint.resume_point(checkpoints, ranks)
     progress = point.progress if point else Progress()
+    interrupted = last_beat(folder / "heartbeats")
+    torch.distributed.barrier()  # no rank beats before all have looked
     plan = plan_run(config, ranks.world_size, progress.stream)
     run = Run(
         config,
@@ -179,6 +182,7 @@ def prepare(config: RunConfig, ranks: Ranks) -> tuple[Run, ResumePoint | None]:
             config.evaluation.sequence_length or plan.schedule.longest_sequence,
         ),
         Heartbeat(folder / "heartbeats", ranks, config.watch.collective_timeout_s),
+        interrupted,
         checkpoint.skipped_steps(checkpoints),
     )
     signal.signal(signal.SIGTERM, lambda *_: setattr(run, "stop_requested", True))
@@ -240,7 +244,7 @@ def open_phase(run: Run, number: int, point: ResumePoint | None) -> Any:
             run.progress.step,
             "resume",
             checkpoint=point.path.name,
-            seconds=time.monotonic() - STARTED,
+            seconds=seconds_since_start(),
         )
         run.journal.say(f"continuing after step {run.progress.step} from {point.path}")
     run.progress.world_size, run.progress.zero_stage = ranks.world_size, stage
@@ -266,8 +270,10 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
         rate = learning_rate(phase.settings.learning_rate, step - phase.first, phase.steps)
         result = take_step(run, engine, batch, step, rate, watch.limit())
         progress.step += 1
-        if run.heartbeat is not None:
-            run.heartbeat.beat(progress.step)
+        run.heartbeat.beat(progress.step)
+        if run.interrupted is not None:
+            tell_recovery(run, run.interrupted, step)
+            run.interrupted = None
         meter.add(result, batch, data_seconds)
         for bucket, tokens in zip(run.plan.bucket_names, result.drawn, strict=True):
             progress.drawn_tokens[bucket] = progress.drawn_tokens.get(bucket, 0) + tokens
@@ -279,13 +285,14 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
             report_bad_step(run, batch, result, step, watch.limit())
             decide_on_bad_step(run, step)
         if progress.step % config.logging.every_steps == 0 or progress.step == phase.end:
+            norm = float(engine.get_global_grad_norm() or 0.0)
             run.journal.step(
                 {
                     "step": progress.step,
                     "phase": phase.name,
                     "tokens": progress.step * run.plan.batch_tokens,
                     "learning_rate": rate,
-                    "gradient_norm": float(engine.get_global_grad_norm() or 0.0),
+                    "gradient_norm": norm if math.isfinite(norm) else None,
                     "drawn": dict(progress.drawn_tokens),
                     **meter.read(run.plan.bucket_names),
                 }
@@ -305,6 +312,30 @@ def train_phase(run: Run, engine: Any, phase: PhasePlan) -> bool:
             run.journal.say(f"stopped at step {progress.step}; the same command continues")
             return False
     return True
+
+
+def tell_recovery(run: Run, before: Beat, step: int) -> None:
+    """Record how long it took from the last step before an interruption to `step`, the next."""
+    now = last_beat(run.folder / "heartbeats")
+    away = now.at - before.at if now else 0.0
+    started = seconds_since_start()
+    again = max(0, before.step - step)
+    run.journal.event(
+        step,
+        "recovery",
+        seconds_since_last_step=away,
+        seconds_since_start=started,
+        steps_again=again,
+    )
+    run.journal.say(
+        f"recovered: a step is taken {away:.1f} s after the last one before the interruption "
+        f"({started:.1f} s after this process began); {again} steps are taken again"
+    )
+
+
+def seconds_since_start() -> float:
+    """Age of this process, imports included."""
+    return time.time() - float(psutil.Process().create_time())
 
 
 def take_step(

@@ -24,6 +24,7 @@ from train.model import (
     restore_rope,
 )
 from train.run_config import Phase, RunConfig, deepspeed_config, zero_stage
+from train.stage_zero import FiniteAdamW, begin_afresh, master_weights
 
 
 def start_engine(
@@ -72,6 +73,8 @@ def start_engine(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
     )
     restore_rope(engine.module)
+    if _keeps_masters_at_stage_0(engine):
+        begin_afresh(engine, masters)
     for name, parameter in engine.module.named_parameters():
         if name in masters:
             deepspeed.utils.safe_set_full_fp32_param(parameter, masters[name].to(ranks.device))
@@ -124,15 +127,20 @@ def full_weights(engine: Any) -> dict[str, torch.Tensor]:
     """
     model = engine.module
     state: dict[str, torch.Tensor] = {}
+    masters = master_weights(engine) if _keeps_masters_at_stage_0(engine) else {}
     for name, parameter in model.named_parameters():
-        full = (
-            deepspeed.utils.safe_get_full_fp32_param(parameter) if parameter.requires_grad else None
-        )
+        full = masters.get(name)
+        if full is None and parameter.requires_grad:
+            full = deepspeed.utils.safe_get_full_fp32_param(parameter)
         if full is None:
             with deepspeed.zero.GatheredParameters([parameter]):
                 full = parameter.detach().clone()
         state[name.removeprefix("causal_lm.")] = full.float().cpu()
     return merge_adapters(model.causal_lm, state)
+
+
+def _keeps_masters_at_stage_0(engine: Any) -> bool:
+    return engine.zero_optimization_stage() == 0 and engine.bfloat16_enabled()
 
 
 def trained_parameters(model: nn.Module) -> int:
@@ -159,7 +167,10 @@ def _new_optimizer(
     settings = run.optimizer
     arguments: dict[str, Any] = {"lr": 0.0, "betas": settings.betas, "eps": settings.epsilon}
     offloaded = config["zero_optimization"].get("offload_optimizer", {}).get("device", "none")
+    stage = zero_stage(config)
     if settings.kernel == "deepspeed":
+        if stage == 0:
+            raise UserError("optimizer.kernel: deepspeed goes with ZeRO 1 to 3; take 'fused'")
         from deepspeed.ops.adam import DeepSpeedCPUAdam, FusedAdam
 
         if offloaded != "none":
@@ -168,4 +179,10 @@ def _new_optimizer(
             raise UserError("optimizer.kernel: deepspeed's FusedAdam needs a GPU; take 'fused'")
         return FusedAdam(groups, adam_w_mode=True, **arguments)
     fused = settings.kernel == "fused" and ranks.device.type == "cuda" and offloaded == "none"
-    return torch.optim.AdamW(groups, fused=fused, foreach=False if not fused else None, **arguments)
+    arguments |= {"fused": fused, "foreach": None if fused else False}
+    if stage or run.precision.weights == "bf16":
+        return torch.optim.AdamW(groups, **arguments)
+    optimizer = FiniteAdamW(groups, **arguments)
+    optimizer.clipping = settings.gradient_clipping or float("inf")
+    config["gradient_clipping"] = 0.0  # DeepSpeed would clip before, and hide the norm
+    return optimizer

@@ -9,11 +9,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from train.launch import Ranks
 
 EXIT_STATUS = 4
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The newest note of a run's ranks."""
+
+    step: int
+    """How many steps were finished."""
+    at: float
+    """When, in seconds by the clock of the file system, which all ranks share."""
+
+
+def last_beat(folder: Path) -> Beat | None:
+    """The newest note in a run's folder; None if no step was ever finished."""
+    notes = [path for path in folder.glob("rank-*") if path.read_text(encoding="utf-8")]
+    if not notes:
+        return None
+    newest = max(notes, key=lambda path: path.stat().st_mtime)
+    return Beat(int(newest.read_text(encoding="utf-8")), newest.stat().st_mtime)
 
 
 class Heartbeat:

@@ -4,13 +4,15 @@
 
 - `step`: `step` (from 1), `steps` (since the last such line), `phase`, `tokens` (so far),
   `loss` (mean nats per predicted token), `loss_per_bucket`, `drawn` (tokens so far by bucket),
-  `learning_rate`, `gradient_norm`,
+  `learning_rate`, `gradient_norm` (of the last step, before clipping; null if not finite),
   `seconds` (of the steps since the last such line, per step), `tokens_per_second`,
   `tflops_per_device`, `mfu` (null if the device's peak is unknown), `data_seconds` (waiting for
   the loader, per step), `memory_gib` (peak allocated on the device; null on CPU).
 - `evaluation`: `step`, `buckets`: {bucket: {loss, perplexity, bits_per_character, tokens}}.
-- `event`: `step`, `event` (start, resume, bad-step, rollback, phase, checkpoint, stop), and what
-  belongs to it.
+- `event`: `step`, `event` (phase, resume, recovery, bad-step, rollback, stop), and what belongs to
+  it. `recovery`, after the first step since an interruption: `seconds_since_last_step` (from the
+  last step that any rank finished before), `seconds_since_start` (of this process) and
+  `steps_again` (finished before, and taken once more because no checkpoint holds them).
 
 `summary.json` is written at the end of the run (and is what a report reads):
 

@@ -8,17 +8,21 @@ import contextlib
 import datetime
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+
+# DeepSpeed 0.19 calls collectives by names that torch 2.13 is about to drop: one warning a call.
+warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
 
 # DeepSpeed warns at import when it finds no GPU and is not told that this is meant.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextlib.contextmanager
-def _no_linker_noise() -> Iterator[None]:
+def no_linker_noise() -> Iterator[None]:
     """Hide what child processes write to stderr; exceptions pass."""
     kept = os.dup(2)
     try:
@@ -30,7 +34,7 @@ def _no_linker_noise() -> Iterator[None]:
         os.close(kept)
 
 
-with _no_linker_noise():  # importing DeepSpeed tries to link libraries that nothing here needs
+with no_linker_noise():  # importing DeepSpeed tries to link libraries that nothing here needs
     import deepspeed as deepspeed
 
 
@@ -54,13 +58,19 @@ def world_size() -> int:
 
 
 def start(timeout_s: float) -> Ranks:
-    """Join the run's process group (gloo on CPU, NCCL on GPUs) and choose this rank's device."""
+    """Join the run's process group (gloo on CPU, NCCL on GPUs) and choose this rank's device.
+
+    Args:
+        timeout_s: after which a rank that waits for the others ends by itself, and says for whom it
+            waits (`train.heartbeat`); collectives fail a little later.
+    """
     _set_defaults()
     cuda = torch.cuda.is_available()
     if not cuda:
         # Else every start compiles DeepSpeed's shared-memory collectives (24 s), which gloo
         # replaces with the same results.
-        from deepspeed.ops import __compatible_ops__
+        with no_linker_noise():
+            from deepspeed.ops import __compatible_ops__
 
         __compatible_ops__["deepspeed_shm_comm"] = False
     local_rank = int(os.environ["LOCAL_RANK"])
@@ -71,7 +81,7 @@ def start(timeout_s: float) -> Ranks:
         deepspeed.init_distributed(
             dist_backend="nccl" if cuda else "gloo",
             auto_mpi_discovery=False,
-            timeout=datetime.timedelta(seconds=timeout_s),
+            timeout=datetime.timedelta(seconds=1.25 * timeout_s + 30),
             verbose=False,
         )
     elif not deepspeed.comm.is_initialized():

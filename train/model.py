@@ -11,12 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from corpus.settings import UserError
 from train.attention import Documents
 from train.objective import LossHead
 from train.run_config import Phase, RopeConfig, RunConfig
 from train.vocabulary import grow, old_pieces, vocabulary_size
+
+transformers_logging.disable_progress_bar()  # a run has its own
 
 WEIGHTS = "model.safetensors"
 FUSED_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")

@@ -1,15 +1,22 @@
 """A tiny run to train in tests: two buckets of made-up tokens, a mixture, a small Llama."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from tokenization.manifest import TokenizerInfo, tokenizer_fingerprint
 from tokenization.token_lists import write_shards_from_token_lists
+from train.journal import read_metrics
+from train.run_config import read_run_config
 
 VOCABULARY = 96
 EOS = 2
@@ -28,20 +35,25 @@ def write_inputs(folder: Path, seed: int = 0) -> None:
         lengths = draw.integers(3, 60, number)
         return [np.append(draw.integers(low, high, length), EOS) for length in lengths]
 
-    write_shards_from_token_lists(
+    shards = {
+        ("zh-general-law", "train"): [documents(40, 5, 40), documents(30, 5, 40)],
+        ("en-finance-filing", "train"): [documents(50, 30, VOCABULARY)],
+        ("zh-general-law", "heldout"): [documents(5, 5, 40)],
+        ("en-finance-filing", "heldout"): [documents(5, 30, VOCABULARY)],
+    }
+    manifest = write_shards_from_token_lists(
         folder / "shards",
-        {
-            ("zh-general-law", "train"): [documents(40, 5, 40), documents(30, 5, 40)],
-            ("en-finance-filing", "train"): [documents(50, 30, VOCABULARY)],
-            ("zh-general-law", "heldout"): [documents(5, 5, 40)],
-            ("en-finance-filing", "heldout"): [documents(5, 30, VOCABULARY)],
-        },
+        shards,
         vocabulary_size=VOCABULARY,
         eos_id=EOS,
         tokenizer=TokenizerInfo(
             fingerprint=tokenizer_fingerprint(tokenizer), vocabulary_size=VOCABULARY, eos_id=EOS
         ),
     )
+    for shard in manifest.shards:
+        names = [f"{shard.path}/{number}" for number in range(shard.documents)]
+        lineage = folder / "shards" / f"{shard.path}.lineage.parquet"
+        pq.write_table(pa.table({"doc_id": names}), lineage)
     (folder / "mixture.yaml").write_text(
         f"sequence_length: {LENGTH}\nmax_epochs: 8\nstages:\n"
         "  - {name: one, tokens: 1024, mix: {lang: {zh: 1, en: 1}}}\n"
@@ -88,3 +100,40 @@ def write_config(folder: Path, **changes: Any) -> Path:
     path = folder / "run.yaml"
     path.write_text(json.dumps(config | changes), encoding="utf-8")
     return path
+
+
+def another_run(inputs: Path, folder: Path, **changes: Any) -> Path:
+    """The run config of `inputs` with other keys, writing to `folder`/run."""
+    config = json.loads((inputs / "run.yaml").read_text(encoding="utf-8"))
+    folder.mkdir(exist_ok=True)
+    path = folder / "run.yaml"
+    path.write_text(json.dumps(config | {"output": str(folder / "run")} | changes))
+    return path
+
+
+def folder_of(config: Path) -> Path:
+    """A run's folder."""
+    return Path(read_run_config(config).output)
+
+
+def records_of(config: Path, kind: str) -> list[dict[str, Any]]:
+    """What a run has recorded of a kind."""
+    records = read_metrics(folder_of(config) / "metrics.jsonl")
+    return [record for record in records if record["kind"] == kind]
+
+
+def losses_of(config: Path) -> list[float]:
+    """The loss of each step."""
+    return [record["loss"] for record in records_of(config, "step")]
+
+
+def weights_of(config: Path, phase: str = "all") -> dict[str, torch.Tensor]:
+    """The fp32 weights at a phase's end."""
+    return load_file(folder_of(config) / f"checkpoints/phase-{phase}/model.safetensors")
+
+
+def drop_after(config: Path, step: int) -> None:
+    """Leave a run as if it had been killed after the checkpoint of `step`."""
+    for path in (folder_of(config) / "checkpoints").glob("*/progress.json"):
+        if json.loads(path.read_text(encoding="utf-8"))["step"] > step:
+            shutil.rmtree(path.parent)

@@ -1,24 +1,34 @@
 """Whole runs of the training command on a tiny model: phases, resume, export, the loss itself."""
 
 import json
+import math
 import os
-import random
+import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cpt_run import LENGTH, write_config, write_inputs
-from safetensors.torch import load_file
+from cpt_run import (
+    LENGTH,
+    another_run,
+    folder_of,
+    losses_of,
+    records_of,
+    weights_of,
+    write_config,
+    write_inputs,
+)
+from forked_ranks import spoil_step
 from transformers import AutoModelForCausalLM
 
+from corpus.settings import UserError
+from tokenization.indexed import IndexedReader
+from tokenization.manifest import read_manifest
 from train import cpt
-from train.checkpoint import MARKER, whole_checkpoints
-from train.journal import read_metrics
+from train.checkpoint import MARKER, resume_point, sweep, whole_checkpoints
+from train.launch import Ranks
 from train.learning_rate import learning_rate
 from train.model import model_shape, new_model
 from train.run_config import read_run_config
@@ -49,29 +59,16 @@ def finished(inputs: Path) -> Path:
     return config
 
 
-def another_run(inputs: Path, tmp_path: Path, **changes: Any) -> Path:
-    """The same run's config, writing elsewhere."""
-    config = json.loads((inputs / "run.yaml").read_text(encoding="utf-8"))
-    path = tmp_path / "run.yaml"
-    path.write_text(json.dumps(config | {"output": str(tmp_path / "run")} | changes))
-    return path
-
-
-def folder_of(config: Path) -> Path:
-    return Path(read_run_config(config).output)
-
-
-def weights_of(config: Path, phase: str = "all") -> dict[str, torch.Tensor]:
-    return load_file(folder_of(config) / f"checkpoints/phase-{phase}/model.safetensors")
-
-
-def step_losses(config: Path) -> list[float]:
-    records = read_metrics(folder_of(config) / "metrics.jsonl")
-    return [record["loss"] for record in records if record["kind"] == "step"]
+@pytest.fixture
+def spoiled(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes the gradients of a step NaN."""
+    monkeypatch.setattr(cpt, "take_step", cpt.take_step)
+    monkeypatch.setattr(cpt, "poison", cpt.poison)
+    return spoil_step
 
 
 def assert_same_run(left: Path, right: Path) -> None:
-    assert step_losses(left) == step_losses(right)
+    assert losses_of(left) == losses_of(right)
     for name, weight in weights_of(left).items():
         assert torch.equal(weight, weights_of(right)[name]), name
 
@@ -131,7 +128,55 @@ def test_the_losses_are_those_of_a_plain_loop_over_transformers(finished: Path) 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    assert step_losses(finished)[3:] == pytest.approx(losses, rel=2e-5)
+    assert losses_of(finished)[3:] == pytest.approx(losses, rel=2e-5)
+
+
+def test_the_split_into_micro_batches_changes_no_loss(
+    finished: Path, inputs: Path, tmp_path: Path
+) -> None:
+    config = another_run(inputs, tmp_path, micro_batch_tokens=LENGTH)
+    assert cpt.main([str(config)]) == 0
+    assert losses_of(config) == pytest.approx(losses_of(finished), rel=1e-6)
+
+
+def test_bf16_keeps_fp32_weights_under_every_way_of_keeping_them(
+    inputs: Path, tmp_path: Path
+) -> None:
+    runs = []
+    for stage in (0, 1):
+        zero = {"zero_optimization": {"stage": stage}}
+        config = another_run(
+            inputs, tmp_path / str(stage), precision={"weights": "bf16"}, deepspeed=zero
+        )
+        assert cpt.main([str(config)]) == 0
+        runs.append(config)
+    assert losses_of(runs[0]) == pytest.approx(losses_of(runs[1]), rel=1e-6)
+    weights = weights_of(runs[1])["lm_head.weight"]
+    assert not torch.equal(weights, weights.bfloat16().float())
+    torch.testing.assert_close(weights_of(runs[0])["lm_head.weight"], weights, rtol=1e-4, atol=1e-4)
+
+
+def test_held_out_scores_are_those_of_plain_transformers(finished: Path) -> None:
+    run = read_run_config(finished)
+    (entry,) = read_manifest(run.shards).buckets("heldout")["zh-general-law"]
+    reader = IndexedReader(Path(run.shards) / entry.path)
+    documents: list[list[int]] = []
+    while sum(map(len, documents)) < run.evaluation.tokens_per_bucket:
+        documents.append([int(token) for token in reader.document(len(documents))])
+    model = AutoModelForCausalLM.from_pretrained(folder_of(finished) / "model")
+    nats, tokens = 0.0, 0
+    for ids in documents:
+        for begin in range(0, len(ids) - 1, LENGTH):
+            piece = torch.tensor(ids[begin : begin + LENGTH + 1])
+            logits = model(piece[None, :-1]).logits[0]
+            nats += torch.nn.functional.cross_entropy(logits, piece[1:], reduction="sum").item()
+            tokens += len(piece) - 1
+    characters = sum(len(" ".join(f"w{token}" for token in ids)) for ids in documents)
+    score = records_of(finished, "evaluation")[-1]["buckets"]["zh-general-law"]
+    assert score["tokens"] == tokens
+    assert score["loss"] == pytest.approx(nats / tokens, rel=1e-5)
+    assert score["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-5)
+    assert score["bits_per_character"] == pytest.approx(nats / math.log(2) / characters, rel=1e-5)
 
 
 def test_the_exported_folder_loads_with_plain_transformers(finished: Path) -> None:
@@ -147,15 +192,14 @@ class Killed(Exception):
     """Stands for a SIGKILL: nothing after it runs."""
 
 
-@pytest.mark.parametrize("at", [1, 5])
-def test_a_killed_run_continues_bit_for_bit(
-    finished: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(
+    finished: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = another_run(inputs, tmp_path)
     take_step = cpt.take_step
 
     def take_or_die(run: Any, engine: Any, batch: Any, step: int, *rest: Any) -> Any:
-        if step == at:
+        if step == 1:
             raise Killed
         return take_step(run, engine, batch, step, *rest)
 
@@ -167,55 +211,97 @@ def test_a_killed_run_continues_bit_for_bit(
     assert_same_run(config, finished)
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
-    finished: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    saved = {"every_steps": 2, "asynchronous": False}
-    config = another_run(inputs, tmp_path, checkpoints=saved)
-    take_step = cpt.take_step
-    with pytest.MonkeyPatch.context() as patch:
-
-        def take_or_die(run: Any, engine: Any, batch: Any, step: int, *rest: Any) -> Any:
-            if step == 9:
-                raise Killed
-            return take_step(run, engine, batch, step, *rest)
-
-        patch.setattr(cpt, "take_step", take_or_die)
-        with pytest.raises(Killed):
-            cpt.main([str(config)])
-    checkpoints = whole_checkpoints(folder_of(config) / "checkpoints")
-    assert [path.name for path in checkpoints] == ["step-000000006", "step-000000008"]
-    part = next(checkpoints[1].glob("*optim_states.pt"))
-    content = bytearray(part.read_bytes())
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
-    part.write_bytes(content)
-    capsys.readouterr()
-    assert cpt.main([str(config)]) == 0
-    assert "step-000000008 is damaged" in capsys.readouterr().err
-    assert_same_run(config, finished)
+    path.write_bytes(content)
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        ("*optim_states.pt", flip_a_bit, "has changed since it was written"),
+        ("*model_states.pt", cut_in_half, "bytes instead of"),
+        ("progress.json", cut_in_half, "bytes instead of"),
+        ("COMPLETE.json", cut_in_half, "COMPLETE.json cannot be read"),
+        ("*optim_states.pt", Path.unlink, "No such file"),
+    ],
+)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    finished: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    damage: Any,
+    reason: str,
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder_of(finished) / "checkpoints", folder)
+    shutil.rmtree(folder / "phase-all")
+    before, newest = whole_checkpoints(folder)
+    assert (before.name, newest.name) == ("step-000000006", "step-000000008")
+    damage(next(newest.glob(file)))
+    point = resume_point(folder, Ranks(0, 1, torch.device("cpu")))
+    assert (point.path, point.progress.step) == (before, 6)
+    message = capsys.readouterr().err
+    assert f"{newest} is damaged" in message
+    assert reason in message
+    for path in folder.glob("*/progress.json"):
+        cut_in_half(path)
+    with pytest.raises(UserError, match="every checkpoint in it is damaged"):
+        resume_point(folder, Ranks(0, 1, torch.device("cpu")))
+
+
+def test_a_checkpoint_without_a_marker_is_reported_and_never_read(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder_of(finished) / "checkpoints", folder)
+    (folder / "phase-all" / MARKER).unlink()
+    (folder / "step-000000008" / MARKER).unlink()
+    point = resume_point(folder, Ranks(0, 1, torch.device("cpu")))
+    assert point.path == folder / "step-000000006"
+    sweep(folder)
+    assert f"{folder}/step-000000008 was not yet whole" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == {"step-000000006", "phase-embeddings"}
 
 
 def test_a_step_that_is_not_sound_changes_nothing_and_names_its_documents(
-    inputs: Path, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: Path, tmp_path: Path, finished: Path, spoiled: Any
 ) -> None:
     config = another_run(inputs, tmp_path)
-    poison = cpt.poison
-    steps = iter(range(100))
-
-    def poison_fifth(loss: torch.Tensor, limit: float) -> torch.Tensor:
-        return poison(loss * float("nan") if next(steps) == 5 else loss, limit)
-
-    monkeypatch.setattr(cpt, "poison", poison_fifth)
-    monkeypatch.setattr(cpt.Feed, "documents", lambda self, batch: ["doc-1"])
+    spoiled(5)
     assert cpt.main([str(config)]) == 0
     summary = json.loads((folder_of(config) / "summary.json").read_text(encoding="utf-8"))
     assert summary["bad_steps"] == [5]
-    events = read_metrics(folder_of(config) / "metrics.jsonl")
-    (event,) = [record for record in events if record.get("event") == "bad-step"]
-    assert event["documents"] == ["doc-1"]
     # The steps before it are the undisturbed run's; step 6 (number 7) sees the same weights.
-    assert step_losses(config)[:6] == step_losses(finished)[:6]
-    assert step_losses(config)[7:] != step_losses(finished)[7:]
+    assert losses_of(config)[:6] == losses_of(finished)[:6]
+    assert losses_of(config)[7:] != losses_of(finished)[7:]
+    (event,) = [record for record in records_of(config, "event") if record["event"] == "bad-step"]
+    run = read_run_config(config)
+    plan = plan_run(run, 1)
+    batch = SequenceReader(run.shards, plan.stream).read(plan.stream.batch(5))
+    pieces = []
+    for ids, positions in zip(batch.inputs.tolist(), batch.positions.tolist(), strict=True):
+        starts = [n for n in range(LENGTH) if n == 0 or positions[n] == 0]
+        pieces += [ids[a:b] for a, b in zip(starts, [*starts[1:], LENGTH], strict=True)]
+    documents = {name: document(run.shards, name) for name in event["documents"]}
+    assert all(any(holds(text, piece) for text in documents.values()) for piece in pieces)
+    assert all(any(holds(text, piece) for piece in pieces) for text in documents.values())
+
+
+def document(shards: str, name: str) -> list[int]:
+    """The tokens of the document whose doc_id is BUCKET/SHARD/NUMBER."""
+    path, number = name.rsplit("/", 1)
+    return [int(token) for token in IndexedReader(Path(shards) / path).document(int(number))]
+
+
+def holds(text: list[int], piece: list[int]) -> bool:
+    return any(text[n : n + len(piece)] == piece for n in range(len(text)))
 
 
 def test_sigterm_saves_and_the_same_command_continues(
@@ -238,57 +324,15 @@ def test_sigterm_saves_and_the_same_command_continues(
     assert_same_run(config, finished)
 
 
-def test_a_rollback_leaves_the_bad_steps_out(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollback_leaves_the_bad_steps_out(inputs: Path, tmp_path: Path, spoiled: Any) -> None:
     watch = {"on_bad_step": "rollback", "rollback_steps": 2}
     saved = {"every_steps": 2, "asynchronous": False}
     config = another_run(inputs, tmp_path, watch=watch, checkpoints=saved)
-    poison = cpt.poison
-    calls = iter(range(100))
-
-    def poison_seventh(loss: torch.Tensor, limit: float) -> torch.Tensor:
-        return poison(loss * float("nan") if next(calls) == 6 else loss, limit)
-
-    monkeypatch.setattr(cpt, "poison", poison_seventh)
+    spoiled(6)
     assert cpt.main([str(config)]) == 0
-    records = read_metrics(folder_of(config) / "metrics.jsonl")
-    steps = [record["step"] for record in records if record["kind"] == "step"]
+    steps = [record["step"] for record in records_of(config, "step")]
     # Step 7 was bad; 6 and 7 are left out, from the checkpoint after step 4 on.
     assert steps == [1, 2, 3, 4, 5, 8, 9, 10]
-
-
-def test_two_ranks_killed_and_one_continues(finished: Path, inputs: Path, tmp_path: Path) -> None:
-    """torchrun with two ranks, SIGKILL to all, then one rank by a universal checkpoint."""
-    config = another_run(inputs, tmp_path)
-    # Runs inside this process have put a rank's variables into the environment.
-    rank = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    environment = {key: value for key, value in os.environ.items() if key not in rank}
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [sys.executable, *command, "-m", "train.cpt", str(config)],
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    checkpoints = folder_of(config) / "checkpoints"
-    while process.poll() is None and not list(checkpoints.glob(f"step-*4/{MARKER}")):
-        time.sleep(0.01)
-    for pid in children_of(process.pid):
-        os.kill(pid, signal.SIGKILL)
-    process.kill()
-    _, errors = process.communicate(timeout=60)
-    assert whole_checkpoints(checkpoints), errors.decode()
-    before = len(step_losses(config))
-    assert cpt.main([str(config)]) == 0
-    assert before < 10
-    assert step_losses(config) == pytest.approx(step_losses(finished), rel=2e-5)
-
-
-def children_of(parent: int) -> list[int]:
-    """Process ids of the direct children (Linux)."""
-    path = Path(f"/proc/{parent}/task/{parent}/children")
-    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
 def test_mistakes_are_one_line(
@@ -307,34 +351,3 @@ def test_plan_shows_steps_and_memory(finished: Path, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert "3 steps, 768 tokens" in text
     assert "21,504" in text
-
-
-def test_twenty_kills_change_nothing(
-    finished: Path, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed before or after the update of a step drawn at random, twenty times in ten steps."""
-    saved = {"every_steps": 1, "asynchronous": True}
-    config = another_run(inputs, tmp_path, checkpoints=saved)
-    draw = random.Random(0)
-    take_step = cpt.take_step
-    left = {"steps": 0}
-
-    def take_or_die(*arguments: Any) -> Any:
-        left["steps"] -= 1
-        if left["steps"] == 0:
-            if draw.random() < 0.5:
-                take_step(*arguments)
-            raise Killed
-        return take_step(*arguments)
-
-    monkeypatch.setattr(cpt, "take_step", take_or_die)
-    kills, status = 0, None
-    while status is None:
-        # Mostly at once, so that twenty kills fit into ten steps.
-        left["steps"] = draw.choice([1, 1, 2]) if kills < 20 else 100
-        try:
-            status = cpt.main([str(config)])
-        except Killed:
-            kills += 1
-    assert (status, kills) == (0, 20)
-    assert_same_run(config, finished)
