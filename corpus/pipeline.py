@@ -18,11 +18,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType
 
+from classifiers.classify import Classify
 from classifiers.harm import Harm
 from classifiers.language import Language
 from corpus.clean.stage import Clean
 from corpus.decontaminate.stage import Decontaminate
-from corpus.dedup.stages import Exact, MinHash, Paragraphs, Signatures
+from corpus.dedup.stages import Exact, LongSpans, MinHash, Paragraphs, Signatures
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
 from corpus.reading.listing import sources_fingerprint
@@ -53,8 +54,10 @@ STAGES: dict[str, type[Stage]] = {
     "signatures": Signatures,
     "minhash-local": MinHash,
     "minhash-global": MinHash,
+    "long-spans": LongSpans,
     "decontaminate": Decontaminate,
     "harm": Harm,
+    "classify": Classify,
     "select": Select,
 }
 
@@ -142,8 +145,9 @@ def final_documents(spark: SparkSession, finished: list[FinishedStage]) -> DataF
     documents = surviving(spark, finished, [name for name in columns if name != "doc_id"])
     binary = [f.name for f in documents.schema if isinstance(f.dataType, BinaryType)]
     documents = documents.drop(*binary)
-    if "final_lang" in documents.columns:
-        documents = documents.withColumn("lang", F.col("final_lang")).drop("final_lang")
+    for name in ("lang", "domain", "kind"):
+        if f"final_{name}" in documents.columns:
+            documents = documents.withColumn(name, F.col(f"final_{name}")).drop(f"final_{name}")
     return documents
 
 
@@ -188,8 +192,8 @@ def _product(
 
 HELP = """\
 Stages, in the usual order: extract, language, clean, template-lines, signals, rules, exact,
-signatures, minhash-local, minhash-global, decontaminate, harm, select; then come documents,
-tokenizer and shards.
+signatures, minhash-local, minhash-global, decontaminate, harm, classify, select; then come
+documents, tokenizer and shards.
 Every document that comes in is kept or dropped with a reason:
 
     python -m corpus.ledger runs/demo                 the funnel: in, kept, dropped by rule

@@ -32,7 +32,7 @@ def pack(batches: Iterable[pa.RecordBatch], bucketing: Bucketing) -> Iterator[pa
 
 
 def pack_records(records: Iterable[Records]) -> Iterator[pa.RecordBatch]:
-    """Rows of RECORD_SCHEMA for (hashes, keys, two numbers) of any records."""
+    """Rows of RECORD_SCHEMA for (hashes, keys, two or more numbers) of any records."""
     held: list[Records] = []
     count = 0
     for some in records:
@@ -54,7 +54,10 @@ def _records(batch: pa.RecordBatch, bucketing: Bucketing) -> Records:
 def unpack(
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]]:
-    """(part, hashes, keys, sketches [records, 2]) of each part among rows of RECORD_SCHEMA."""
+    """(part, hashes, keys, sketches [records, 2]) of each part among rows of RECORD_SCHEMA.
+
+    Records of other widths than two numbers beside hash and key come back in theirs.
+    """
     table = pa.Table.from_batches(list(batches), schema=_PACKED)
     if table.num_rows == 0:
         return
@@ -64,11 +67,12 @@ def unpack(
     start = 0
     for end in ends:
         rows = table.slice(start, end - start)
+        keys = unblob(rows["keys"], np.int64)
         yield (
             int(parts[start]),
             unblob(rows["hashes"], np.uint64),
-            unblob(rows["keys"], np.int64),
-            unblob(rows["sketches"], np.uint64).reshape(-1, 2),
+            keys,
+            unblob(rows["sketches"], np.uint64).reshape(len(keys), -1),
         )
         start = end
 
