@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import pymupdf
 
 from corpus.extract.html_tables import markdown_table
+from corpus.extract.pdf_formulas import take_formulas
 from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
 from corpus.extract.pdf_ocr import OcrError, recognise
 from corpus.extract.pdf_paragraphs import FINAL, Block, join_lines, paragraphs, usual_size
+from corpus.extract.pdf_rules import read_rules
 from corpus.extract.pdf_tables import find_tables
 from corpus.extract.result import Extracted
 from corpus.extract.settings import PdfSettings
@@ -86,7 +88,7 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
     for number in range(min(len(document), settings.max_pages)):
         try:
             source = document[number]
-            page = read_page(source)
+            page = read_page(source, settings.formulas)
             if page.images > 0 and sum(len(x.text) for x in page.lines) < SCANNED_CHARACTERS:
                 page = _scanned(source, page, settings, read)
         except ERRORS as error:
@@ -98,6 +100,11 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
     size = usual_size([page.lines for page in pages])
     for number, page in zip(numbers, pages, strict=True):
         blocks: list[Block] = []
+        if page.signs:
+            try:
+                blocks = take_formulas(page, read_rules(document[number])[0])
+            except ERRORS as error:
+                read.failures.append(f"formulas of page {number + 1}: {error}")
         rest = page.lines
         if settings.tables and rest:
             try:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import pymupdf
 
+from corpus.extract.pdf_math import Sign
+from corpus.extract.pdf_signs import has_mathematics, read_signs
+
 EDGE = 0.12
 """Headers and footers lie in this share of a page's height, at its top and bottom."""
 RECURS = 0.35
@@ -64,12 +67,14 @@ class PageLines:
     """How many images it shows."""
     words: list[Word] = field(default_factory=list)
     """The words of the page where it may hold a table."""
+    signs: dict[tuple[int, int], list[Sign]] = field(default_factory=dict)
+    """The signs of its lines, by their keys, where it holds formulas that are wanted."""
 
     def at_edge(self, line: Line) -> bool:
         return line.bottom < EDGE * self.height or line.top > (1 - EDGE) * self.height
 
 
-def read_page(page: pymupdf.Page) -> PageLines:
+def read_page(page: pymupdf.Page, formulas: bool = False) -> PageLines:
     """The horizontal lines of a page; what is set at an angle (stamps, axis titles) is left out."""
     textpage = page.get_textpage(flags=FLAGS)
     content = textpage.extractDICT()
@@ -90,7 +95,8 @@ def read_page(page: pymupdf.Page) -> PageLines:
             )  # fmt: skip
     images = len(page.get_images()) if len(lines) < 3 else 0
     words = textpage.extractWORDS() if _may_hold_tables(lines) else []
-    return PageLines(content["width"], content["height"], lines, images, words)
+    signs = read_signs(textpage.extractRAWDICT()) if formulas and has_mathematics(content) else {}
+    return PageLines(content["width"], content["height"], lines, images, words, signs)
 
 
 def _may_hold_tables(lines: list[Line]) -> bool:

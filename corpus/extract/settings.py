@@ -19,6 +19,9 @@ class PdfSettings(Settings):
     """Pages beyond this are left out, which `extra` then says as `pages_left_out`."""
     tables: bool = True
     """Look for tables and write them as Markdown."""
+    formulas: bool = False
+    """Write formulas as LaTeX: inline in `$`, those that are set off in `$$`. What they are made
+    of are fonts and places, so some come out wrong; without, their signs stay as they stand."""
     ocr: str | None = Field(default=None, pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$")
     """Tesseract's languages for scanned pages, as `chi_sim+eng`; every machine needs the program
     and their data (Debian: tesseract-ocr, tesseract-ocr-chi-sim). `extra` then says in `ocr` which
