@@ -1,5 +1,8 @@
 """One page to its main content as Markdown, with title, author, date and site."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 
 from corpus.extract.decoding import decode
@@ -7,9 +10,10 @@ from corpus.extract.html_blocks import SKIPPED, blocks, element_words
 from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
+from corpus.extract.html_lists import is_list, link_list, page_links
 from corpus.extract.html_math import find_formulas, notation
 from corpus.extract.html_phrases import headlines, sites_own
-from corpus.extract.html_render import Page, render
+from corpus.extract.html_render import Page, block_text, render
 from corpus.extract.html_select import select
 from corpus.extract.html_tables import data_tables
 from corpus.extract.html_tape import parse
@@ -20,24 +24,41 @@ from corpus.extract.settings import HtmlSettings
 def extract_html(payload: bytes, settings: HtmlSettings) -> Extracted:
     """Find the main content of a page; `no_text` where there is none."""
     markup, encoding = decode(payload)
-    text, facts = page_text(markup, settings)
+    text, facts, links = page_text(markup, settings)
     extra = {"author": facts.author, "site": facts.site, "encoding": encoding}
-    return Extracted(
+    found = Extracted(
         text,
         title=facts.title,
         date=facts.date,
         url=facts.url,
         extra={key: value for key, value in extra.items() if value},
-        reason=None if text.strip() else "no_text",
-        message="" if text.strip() else f"{len(markup)} characters of markup without a text",
     )
+    if links and settings.list_pages == "drop":
+        message = f"{links} headlines that lead elsewhere and {len(text)} characters of text"
+        return replace(found, text="", reason="list_page", message=message)
+    if not text.strip():
+        message = f"{len(markup)} characters of markup without a text"
+        return replace(found, reason="no_text", message=message)
+    return found
 
 
-def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
+class PageText(NamedTuple):
+    """What a page holds."""
+
+    text: str
+    """The main content as Markdown; of a list page, by the settings, its links."""
+    facts: Facts
+    """What the page says of itself."""
+    listed: int = 0
+    """Of a list page, the number of headlines that lead elsewhere."""
+
+
+def page_text(markup: str, settings: HtmlSettings) -> PageText:
     """The main content of decoded markup, as Markdown, and what the page says of itself."""
     feed = feed_text(markup, lambda content: page_text(content, settings)[0])
     if feed is not None:
-        return feed, Facts(None, None, None, None, None, is_thread=False, is_article=False)
+        nothing = Facts(None, None, None, None, None, is_thread=False, is_article=False)
+        return PageText(feed, nothing)
     tape = parse(markup.encode("utf-8", "replace"))
     bits = element_words(tape)
     formulas, replaced = find_formulas(tape, bits)
@@ -58,5 +79,12 @@ def page_text(markup: str, settings: HtmlSettings) -> tuple[str, Facts]:
     if not is_thread:
         chosen[headlines(tape, found, chosen, facts.title)] = False
     written = notation(tape.source)
-    page = Page(tape, bits, found, skip, formulas, code, tables, written, settings.links)
-    return render(page, chosen), facts
+    page = Page(tape, bits, found, skip, formulas, code, tables, written, settings)
+    listed = 0
+    if not (is_thread or facts.is_article):
+        links = page_links(tape, found, bits)
+        listed = len(links.blocks) if is_list(found, chosen, links) else 0
+    if listed and settings.list_pages == "links":
+        labels = [block_text(page, int(k)) for k in links.blocks]
+        return PageText(link_list(tape, found, links, labels, facts.url), facts, listed)
+    return PageText(render(page, chosen), facts, listed)

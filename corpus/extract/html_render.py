@@ -1,7 +1,7 @@
 """The chosen blocks of a page as Markdown: headings, lists, quotes, tables, code, formulas."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,16 @@ from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_code import code_language, code_text
 from corpus.extract.html_math import Formula, Notation, with_formulas
 from corpus.extract.html_names import BLOCK, TAG
-from corpus.extract.html_tables import has_head, markdown_table, table_rows
+from corpus.extract.html_tables import (
+    has_head,
+    html_table,
+    is_irregular,
+    markdown_table,
+    table_cells,
+    table_rows,
+)
 from corpus.extract.html_tape import TEXT, Tape
+from corpus.extract.settings import HtmlSettings
 
 T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE, T_TABLE, T_DD, T_DT, T_SUP, T_HR, T_TD, T_TR = (
     TAG[name]
@@ -58,8 +66,7 @@ class Page:
     tables: npt.NDArray[np.bool_]
     written: Notation
     """Formulas that the text itself holds."""
-    links: bool
-    """Keep links' addresses."""
+    settings: HtmlSettings
 
 
 def render(page: Page, chosen: npt.NDArray[np.bool_]) -> str:
@@ -81,17 +88,22 @@ def render(page: Page, chosen: npt.NDArray[np.bool_]) -> str:
             if some >= TABLE_SHARE * every:
                 if table != done_table:
                     done_table = table
-                    rows = table_rows(tape, table, lambda a, b: _cell(page, a, b))
-                    is_table = len(rows) > 1 and (len(rows[0]) > 1 or has_head(tape, table))
-                    if is_table:
-                        pieces.append(("table", markdown_table(rows)))
-                    else:
-                        pieces.extend(("p", " ".join(filter(None, row))) for row in rows)
+                    pieces.extend(_table(page, table))
                 continue
             if not chosen[k]:
                 continue
         pieces.append(_block(page, k))
     return _assemble(pieces)
+
+
+def _table(page: Page, table: int) -> list[tuple[str, str]]:
+    grid = table_cells(page.tape, table, lambda first, last: _cell(page, first, last))
+    rows = table_rows(grid)
+    if not (len(rows) > 1 and (len(rows[0]) > 1 or has_head(page.tape, table))):
+        return [("p", " ".join(filter(None, row))) for row in rows]
+    if page.settings.irregular_tables == "html" and is_irregular(grid):
+        return [("table", html_table(grid))]
+    return [("table", markdown_table(rows))]
 
 
 def _assemble(pieces: list[tuple[str, str]]) -> str:
@@ -161,6 +173,13 @@ def _block(page: Page, k: int) -> tuple[str, str]:
     return kind, text
 
 
+def block_text(page: Page, k: int) -> str:
+    """The text of a block on one line, without the addresses of its links."""
+    plain = replace(page, settings=page.settings.model_copy(update={"links": False}))
+    blocks = page.blocks
+    return inline(plain, int(blocks.first[k]), int(blocks.last[k])).replace("\n", " ")
+
+
 def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
     """The text of nodes `first` to `last` on one line, or on several where the page breaks it.
 
@@ -195,7 +214,7 @@ def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
             if not _has_code_marks(pieces):
                 pieces.append("`")
                 ends.append((int(tape.last[at]), "`"))
-        elif number == T_A and page.links:
+        elif number == T_A and page.settings.links:
             address = attributes(tape, at).get("href", "")
             if address and not address.startswith(("#", "javascript:")):
                 pieces.append("[")

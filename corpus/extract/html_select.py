@@ -104,7 +104,7 @@ def select(
             rung, TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
         )  # fmt: skip
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
-            return chosen, thread
+            return chosen, is_thread
     every, linked = blocks.tokens.sum(), blocks.link_tokens.sum()
     if not chosen.any() and linked < FEW_LINKS * every:
         return blocks.link_tokens < 0.5 * np.maximum(1, blocks.tokens), is_thread

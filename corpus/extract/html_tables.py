@@ -1,7 +1,10 @@
 """Tables on a page: which hold data, and their rows of cells with spans resolved."""
 
+import html
 import re
+from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +14,7 @@ from corpus.extract.html_attributes import attributes
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Ints, Tape
 
-T_TABLE, T_TR, T_TD, T_TH, T_THEAD = (
-    TAG[name] for name in ["table", "tr", "td", "th", "thead"]
-)
+T_TABLE, T_TR, T_TD, T_TH, T_THEAD = (TAG[name] for name in ["table", "tr", "td", "th", "thead"])
 MAX_COLUMNS = 400
 MAX_SPAN_COLUMNS = 100
 MAX_SPAN_ROWS = 2000
@@ -82,14 +83,29 @@ def _data_tables(tag, parent, last, first, tokens):  # type: ignore[no-untyped-d
     return found
 
 
-def table_rows(tape: Tape, node: int, render: Callable[[int, int], str]) -> list[list[str]]:
-    """The rows of a table's cells; `render(first, last)` writes the inline text of nodes.
+@dataclass
+class Cell:
+    """A cell at its top left place; the places that it also covers hold nothing."""
 
-    A cell that spans stands once, at its top left; the places that it covers are empty. Columns
-    and rows without text are left out, and columns that hold only a currency sign, a bracket or
-    a percent sign are joined to the number that they belong to.
+    text: str
+    end: int
+    """The first column after it."""
+    height: int
+    """In rows."""
+    is_head: bool
+
+
+Row = dict[int, Cell]
+"""Cells by their column."""
+
+
+def table_cells(tape: Tape, node: int, render: Callable[[int, int], str]) -> list[Row]:
+    """The rows of a table that hold text; `render(first, last)` writes the inline text of nodes.
+
+    Columns that hold only a currency sign, a bracket or a percent sign are joined to the number
+    that they belong to, and columns that are one but for spans and spacers to one.
     """
-    grid: list[dict[int, str]] = []
+    grid: list[Row] = []
     taken: dict[tuple[int, int], bool] = {}
     row = column = -1
     stop = int(tape.last[node])
@@ -116,7 +132,7 @@ def table_rows(tape: Tape, node: int, render: Callable[[int, int], str]) -> list
             if column < MAX_COLUMNS:
                 text = render(at + 1, int(tape.last[at]))
                 if text:
-                    grid[row][column] = text
+                    grid[row][column] = Cell(text, column + width, height, number == T_TH)
                 for down in range(1, height):
                     for right in range(width):
                         taken[row + down, column + right] = True
@@ -124,7 +140,55 @@ def table_rows(tape: Tape, node: int, render: Callable[[int, int], str]) -> list
             at = int(tape.last[at]) + 1
             continue
         at += 1
-    return _compact([cells for cells in grid if cells])
+    _count_kept_rows(grid)
+    grid = [cells for cells in grid if cells]
+    _join_signs(grid)
+    _join_sparse(grid, sorted({column for cells in grid for column in cells}))
+    return grid
+
+
+def table_rows(grid: list[Row]) -> list[list[str]]:
+    """The cells' texts, the places that a cell spans left empty."""
+    columns = sorted({column for cells in grid for column in cells})
+    texts = [{column: cell.text for column, cell in cells.items()} for cells in grid]
+    return [[row.get(column, "") for column in columns] for row in texts]
+
+
+def is_irregular(grid: list[Row]) -> bool:
+    """Does a cell span others, which Markdown cannot say? A title over all columns may."""
+    columns = sorted({column for cells in grid for column in cells})
+    return any(
+        cell.height > 1 or 1 < _width(cell, column, columns) < len(columns)
+        for cells in grid
+        for column, cell in cells.items()
+    )
+
+
+def html_table(grid: list[Row]) -> str:
+    """The table as plain HTML, a line for each row, with its spans."""
+    columns = sorted({column for cells in grid for column in cells})
+    lines = ["<table>"]
+    covered: dict[tuple[int, int], bool] = {}
+    for number, cells in enumerate(grid):
+        pieces = []
+        for column in columns:
+            cell = cells.get(column)
+            if cell is None:
+                if not covered.get((number, column)):
+                    pieces.append("<td></td>")
+                continue
+            width = _width(cell, column, columns)
+            tag = "th" if cell.is_head else "td"
+            spans = f' rowspan="{cell.height}"' if cell.height > 1 else ""
+            spans += f' colspan="{width}"' if width > 1 else ""
+            text = html.escape(cell.text.replace(r"\|", "|"), quote=False)
+            pieces.append(f"<{tag}{spans}>{text}</{tag}>")
+            first = columns.index(column)
+            for right in columns[first : first + width]:
+                for down in range(cell.height):
+                    covered[number + down, right] = True
+        lines.append(f"<tr>{''.join(pieces)}</tr>")
+    return "\n".join([*lines, "</table>"])
 
 
 def has_head(tape: Tape, node: int) -> bool:
@@ -144,35 +208,43 @@ def _span(value: str | None, most: int) -> int:
     return max(1, min(most, int(found[1]))) if found else 1
 
 
-def _compact(grid: list[dict[int, str]]) -> list[list[str]]:
-    _join_signs(grid)
-    columns = sorted({column for cells in grid for column in cells})
-    _join_sparse(grid, columns)
-    columns = sorted({column for cells in grid for column in cells})
-    return [[cells.get(column, "") for column in columns] for cells in grid]
+def _width(cell: Cell, column: int, columns: list[int]) -> int:
+    """How many of the kept columns a cell covers."""
+    return bisect_left(columns, cell.end) - bisect_left(columns, column)
 
 
-def _join_signs(grid: list[dict[int, str]]) -> None:
+def _count_kept_rows(grid: list[Row]) -> None:
+    """Leave rows without text, which are not kept, out of the cells' heights."""
+    kept = [0]
+    for cells in grid:
+        kept.append(kept[-1] + bool(cells))
+    for number, cells in enumerate(grid):
+        for cell in cells.values():
+            if cell.height > 1:
+                cell.height = kept[min(number + cell.height, len(grid))] - kept[number]
+
+
+def _join_signs(grid: list[Row]) -> None:
     """Put `$`, `(`, `)`, `%` that have a cell of their own into their number's."""
     for cells in grid:
         order = sorted(cells)
         for position, column in enumerate(order):
-            text = cells.get(column)
-            if text is None:
+            cell = cells.get(column)
+            if cell is None:
                 continue
-            if MERGED_BEFORE.fullmatch(text) and position + 1 < len(order):
+            if MERGED_BEFORE.fullmatch(cell.text) and position + 1 < len(order):
                 following = cells[order[position + 1]]
-                if re.match(r"[\d(.,$\-–—]", following):
-                    cells[order[position + 1]] = text + following
+                if re.match(r"[\d(.,$\-–—]", following.text):
+                    following.text = cell.text + following.text
                     del cells[column]
-            elif MERGED_AFTER.fullmatch(text) and position:
-                before = order[position - 1]
-                if before in cells and re.search(r"[\d)—–-]$", cells[before]):
-                    cells[before] += text
+            elif MERGED_AFTER.fullmatch(cell.text) and position:
+                before = cells.get(order[position - 1])
+                if before and re.search(r"[\d)—–-]$", before.text):
+                    before.text += cell.text
                     del cells[column]
 
 
-def _join_sparse(grid: list[dict[int, str]], columns: list[int]) -> None:
+def _join_sparse(grid: list[Row], columns: list[int]) -> None:
     """Join neighbouring columns that are never filled in the same row: one column, laid out as
     two by spans and spacers."""
     kept: list[int] = []

@@ -1,5 +1,7 @@
 """The settings of extraction: a recipe's section `extract`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from corpus.settings import Settings
@@ -10,6 +12,14 @@ class HtmlSettings(Settings):
 
     links: bool = False
     """Keep the addresses of links, as Markdown."""
+    list_pages: Literal["drop", "links", "text"] = "drop"
+    """Pages that hold links to others and no text of their own (indexes, archives, announcement
+    lists): `drop` them by the rule `list_page`, keep them as a list of their `links`, or keep what
+    `text` there is between the links."""
+    irregular_tables: Literal["markdown", "html"] = "markdown"
+    """Tables with cells that span others: as `markdown`, where a spanning cell stands once and the
+    places that it covers are empty, or as plain `html`, which Markdown allows and which keeps the
+    spans."""
 
 
 class PdfSettings(Settings):
