@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 import transformers
 
 from corpus.settings import Settings, UserError, command
-from tokenization.pieces import ModelProto, Piece, read_model
+from tokenization.new_rows import grow, old_pieces
+from tokenization.pieces import processor, read_model
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 LOSS_BOUND = 0.5
@@ -76,25 +76,24 @@ def initialize(
         raise UserError(f"{output}: the folder is not empty; name another or remove it")
     base_path = Path(base_tokenizer or Path(model_dir) / "tokenizer.model")
     base, extended = read_model(base_path), read_model(Path(tokenizer_dir) / "tokenizer.model")
-    old = [piece.piece for piece in base.pieces]
-    if [piece.piece for piece in extended.pieces[: len(old)]] != old:
-        raise UserError(f"{tokenizer_dir}: this tokenizer does not grow out of {base_path}")
+    old, new = len(base.pieces), len(extended.pieces)
+    pieces = old_pieces(base_path, tokenizer_dir)
     model = _load(model_dir)
     rows = model.get_input_embeddings().weight.shape[0]
-    if rows < len(old):
-        raise UserError(f"{model_dir}: has {rows} rows, fewer than the {len(old)} old pieces")
+    if rows < old:
+        raise UserError(f"{model_dir}: has {rows} rows, fewer than the {old} old pieces")
 
-    old_cut, new_cut = _processor(base), _processor(extended)
+    old_cut, new_cut = processor(base), processor(extended)
     old_ids = torch.tensor([old_cut.encode(OLD_TEXT)])
     with torch.inference_mode():
-        before = model(old_ids).logits[..., : len(old)].clone()
+        before = model(old_ids).logits[..., :old].clone()
     loss_before = _loss_per_character(model, old_cut.encode(text), text)
-    grown = grow(model, base, extended)
+    grown = grow(model, max(rows, new), pieces)
     with torch.inference_mode():
-        after = model(old_ids).logits[..., : len(old)]
+        after = model(old_ids).logits[..., :old]
     report = InitializeReport(
-        old_size=len(old),
-        new_size=len(extended.pieces),
+        old_size=old,
+        new_size=new,
         new_rows=grown,
         tied=_is_tied(model),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -112,36 +111,6 @@ def initialize(
     return report
 
 
-def grow(model: Any, base: Any, extended: Any) -> int:
-    """Resize `model` (in place) from the pieces of `base` to those of `extended`.
-
-    Returns the number of rows set to a mean of old ones. Unused pieces, which fill up the
-    vocabulary, get the mean of all.
-    """
-    old_size, new_size = len(base.pieces), len(extended.pieces)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if new_size > rows:
-        model.resize_token_embeddings(new_size, mean_resizing=False)
-    model.config.vocab_size = max(rows, new_size)
-    tables = [model.get_input_embeddings().weight]
-    if not _is_tied(model) and model.get_output_embeddings() is not None:
-        tables.append(model.get_output_embeddings().weight)
-    bare = ModelProto()
-    bare.CopyFrom(base)
-    bare.normalizer_spec.add_dummy_prefix = False  # inside a text a piece has no space before it
-    cut = _processor(bare)
-    grown = 0
-    with torch.no_grad():
-        averages = [table[:old_size].float().mean(0) for table in tables]
-        for number in range(old_size, new_size):
-            piece = extended.pieces[number]
-            ids = cut.encode(piece.piece) if piece.type != Piece.UNUSED else []
-            grown += bool(ids)
-            for table, average in zip(tables, averages, strict=True):
-                table[number] = table[ids].float().mean(0) if ids else average
-    return grown
-
-
 def _load(model_dir: str | Path) -> Any:
     if not (Path(model_dir) / "config.json").is_file():
         raise UserError(f"{model_dir}: there is no model here (no config.json)")
@@ -152,10 +121,6 @@ def _load(model_dir: str | Path) -> Any:
         ).eval()
     except (OSError, ValueError) as error:
         raise UserError(f"{model_dir}: the model cannot be loaded: {error}") from error
-
-
-def _processor(model: Any) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_proto=model.SerializeToString())
 
 
 def _is_tied(model: Any) -> bool:

@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.utils import logging as transformers_logging
 
 from corpus.settings import UserError
+from tokenization.new_rows import grow, holds_tokenizer, old_pieces, read_vocabulary
 from train.attention import Documents
 from train.objective import LossHead
 from train.run_config import Phase, RopeConfig, RunConfig
-from train.vocabulary import grow, old_pieces, vocabulary_size
 
 transformers_logging.disable_progress_bar()  # a run has its own
 
@@ -89,7 +89,7 @@ def model_shape(run: RunConfig) -> PreTrainedConfig:
         if unknown:
             raise UserError(f"model.config.{unknown[0]}: {kind} has no such key")
         if "vocab_size" not in keys and run.model.base_tokenizer is not None:
-            keys["vocab_size"] = vocabulary_size(run.model.base_tokenizer)
+            keys["vocab_size"] = len(read_vocabulary(run.model.base_tokenizer).names)
         config = AutoConfig.for_model(kind, **keys)
     if run.rope is not None:
         scale_rope(config, run.rope)
@@ -141,14 +141,26 @@ def first_model(run: RunConfig, shape: PreTrainedConfig, attention: str) -> PreT
     """
     config = model_shape(run)
     model = new_model(run, config, attention)
-    if shape.vocab_size > config.vocab_size:
-        if run.model.base_tokenizer is None:
+    path = run.model.path
+    own = path if path is not None and holds_tokenizer(path) else None
+    if own is not None:
+        # The rows may be enough where a vocabulary was padded, and hold nothing all the same.
+        knows_all = _pieces(own) >= _pieces(run.tokenizer)
+    else:
+        knows_all = shape.vocab_size <= config.vocab_size
+    if not knows_all:
+        base = run.model.base_tokenizer or own
+        if base is None:
             raise UserError(
                 f"model.base_tokenizer: the model has {config.vocab_size} rows and the run needs "
                 f"{shape.vocab_size}; name the tokenizer that the model knew"
             )
-        grow(model, shape.vocab_size, old_pieces(run.model.base_tokenizer, run.tokenizer))
+        grow(model, shape.vocab_size, old_pieces(base, run.tokenizer))
     return model
+
+
+def _pieces(tokenizer: str | Path) -> int:
+    return len(read_vocabulary(tokenizer).names)
 
 
 def saved_model(folder: str | Path, attention: str) -> PreTrainedModel:

@@ -30,9 +30,10 @@ class ModelConfig(Settings):
     config: dict[str, Any] | None = None
     """Instead of `path`: keys of transformers' config, with `model_type` (default: llama)."""
     base_tokenizer: str | None = None
-    """The tokenizer that the model knew before its vocabulary was extended. Rows of new pieces
-    start from the mean of the rows of the pieces that this tokenizer makes of them. Needed when
-    the tokenizer is larger than the model and its folder does not say what it grew from."""
+    """The tokenizer that the model knew before its vocabulary was extended; the one in the folder
+    of `path` if left out. Rows of new pieces start from the mean of the rows of the pieces that
+    this tokenizer makes of them. A model whose folder holds the run's whole vocabulary already
+    keeps its rows as they are."""
     pad_vocabulary_to: PositiveInt = 1
     """Round the number of rows up to a multiple of this (64 helps tensor cores)."""
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from corpus.settings import UserError
+from tokenization.new_rows import grow
 from train.accumulate import accumulate_in_products, adding_in_place
 from train.adapters import add_adapters, merge_adapters
 from train.attention import find_documents
@@ -29,7 +30,6 @@ from train.run_config import (
     deepspeed_config,
 )
 from train.throughput import matrix_weights, peak_flops, phase_flops
-from train.vocabulary import grow
 from train.watch import LossWatch, poison
 
 CPU = torch.device("cpu")
