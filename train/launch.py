@@ -11,8 +11,12 @@ import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from train.rendezvous import own_store
 
 # DeepSpeed 0.19 calls collectives by names that torch 2.13 is about to drop: one warning a call.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
@@ -78,15 +82,25 @@ def start(timeout_s: float) -> Ranks:
     if cuda:
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
-        deepspeed.init_distributed(
-            dist_backend="nccl" if cuda else "gloo",
-            auto_mpi_discovery=False,
-            timeout=datetime.timedelta(seconds=1.25 * timeout_s + 30),
-            verbose=False,
-        )
-    elif not deepspeed.comm.is_initialized():
-        deepspeed.init_distributed(verbose=False)
+        _meet(device, datetime.timedelta(seconds=1.25 * timeout_s + 30))
+    if not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+
+
+def _meet(device: torch.device, timeout: datetime.timedelta) -> None:
+    """Make the process group of all ranks."""
+    rank, number = int(os.environ["RANK"]), world_size()
+    arguments: dict[str, Any] = {"rank": rank, "world_size": number}
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        agents = TCPStore(address, port, number, is_master=False, timeout=timeout)
+        arguments["store"] = own_store(agents, rank, number, timeout.total_seconds())
+    if device.type == "cuda" and number > 1:
+        arguments["device_id"] = device  # so that barriers need not guess it
+    torch.distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", timeout=timeout, **arguments
+    )
 
 
 def stop() -> None:
