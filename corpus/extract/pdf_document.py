@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import pymupdf
 
-from corpus.extract.html_tables import markdown_table
 from corpus.extract.pdf_formulas import take_formulas
+from corpus.extract.pdf_joins import joined, table_text
 from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
 from corpus.extract.pdf_ocr import OcrError, recognise
-from corpus.extract.pdf_paragraphs import FINAL, Block, join_lines, paragraphs, usual_size
+from corpus.extract.pdf_paragraphs import Block, paragraphs, usual_size
 from corpus.extract.pdf_rules import read_rules
-from corpus.extract.pdf_tables import find_tables
+from corpus.extract.pdf_tables import Table, find_tables
 from corpus.extract.result import Extracted
 from corpus.extract.settings import PdfSettings
 
@@ -37,7 +37,7 @@ def extract_pdf(payload: bytes, settings: PdfSettings) -> Extracted:
         if not len(document):
             return Extracted(reason="broken_pdf", message="it has no pages")
         read = read_pages(document, settings)
-        text = "\n\n".join(block.text for block in _joined(read.pages))
+        text = "\n\n".join(block.text for block in joined(read.pages, read.heights, read.size))
         facts = {"pages": str(len(document))}
         if settings.max_pages < len(document):
             facts["pages_left_out"] = str(len(document) - settings.max_pages)
@@ -70,6 +70,10 @@ class Read:
 
     pages: list[list[Block]] = field(default_factory=list)
     """The blocks of each page that could be read, in reading order."""
+    heights: list[float] = field(default_factory=list)
+    """Their heights, points."""
+    size: float = 0.0
+    """The font size of most of their signs, points."""
     failures: list[str] = field(default_factory=list)
     """What failed, and on which page."""
     scans: int = 0
@@ -97,12 +101,12 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
         pages.append(page)
         numbers.append(number)
     drop_furniture(pages)
-    size = usual_size([page.lines for page in pages])
+    read.size = usual_size([page.lines for page in pages])
     for number, page in zip(numbers, pages, strict=True):
         blocks: list[Block] = []
         if page.signs:
             try:
-                blocks = take_formulas(page, read_rules(document[number])[0])
+                blocks = take_formulas(page, read_rules(document[number], page.matrix)[0])
             except ERRORS as error:
                 read.failures.append(f"formulas of page {number + 1}: {error}")
         rest = page.lines
@@ -115,13 +119,11 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
             for table in tables:
                 used = {id(line) for line in table.lines}
                 rest = [line for line in rest if id(line) not in used]
-                first = min(table.lines, key=lambda x: x.order)
-                cells = [[cell.replace("|", r"\|") for cell in row] for row in table.rows]
-                text = markdown_table(cells)
-                blocks.append(Block(first.order, text, first.top, first.left, kind="table"))
-        blocks.extend(paragraphs(rest, size))
+                blocks.append(_table_block(table))
+        blocks.extend(paragraphs(rest, read.size))
         blocks.sort(key=lambda block: block.order)
         read.pages.append(blocks)
+        read.heights.append(page.height)
     return read
 
 
@@ -149,25 +151,13 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join("-".join(map(str, run)) for run in runs)
 
 
-def _joined(pages: list[list[Block]]) -> list[Block]:
-    """All blocks, a paragraph that the end of its page cut in two made whole."""
-    blocks: list[Block] = []
-    for page in pages:
-        for place, block in enumerate(page):
-            before = blocks[-1] if blocks else None
-            if (
-                place == 0
-                and before is not None
-                and before.kind == block.kind == "p"
-                and abs(before.size - block.size) < 0.1 * block.size
-                and len(before.text) > 40
-                and not FINAL.search(before.text)
-                and re.match(r"[a-z\u3400-\u9fff，、]", block.text)
-            ):
-                before.text = join_lines([before.text, block.text])
-            else:
-                blocks.append(block)
-    return blocks
+def _table_block(table: Table) -> Block:
+    lines = table.lines
+    return Block(
+        min(line.order for line in lines), table_text(table.rows),
+        min(line.top for line in lines), min(line.left for line in lines), 0.0, "table",
+        max(line.right for line in lines), max(line.bottom for line in lines), table.rows,
+    )  # fmt: skip
 
 
 def _title(metadata: dict[str, str], pages: list[list[Block]]) -> str | None:

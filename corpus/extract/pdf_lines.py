@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import pymupdf
 
@@ -69,15 +70,27 @@ class PageLines:
     """The words of the page where it may hold a table."""
     signs: dict[tuple[int, int], list[Sign]] = field(default_factory=dict)
     """The signs of its lines, by their keys, where it holds formulas that are wanted."""
+    matrix: pymupdf.Matrix | None = None
+    """What has turned the page, where its text was not upright."""
 
     def at_edge(self, line: Line) -> bool:
         return line.bottom < EDGE * self.height or line.top > (1 - EDGE) * self.height
 
 
 def read_page(page: pymupdf.Page, formulas: bool = False) -> PageLines:
-    """The horizontal lines of a page; what is set at an angle (stamps, axis titles) is left out."""
+    """The horizontal lines of a page; what is set at an angle (stamps, axis titles) is left out.
+
+    A page most of whose text runs up, down or upside down is turned first: tables set across, and
+    Chinese in columns from the right to the left.
+    """
     textpage = page.get_textpage(flags=FLAGS)
     content = textpage.extractDICT()
+    width, height = content["width"], content["height"]
+    matrix = _turn(content)
+    if matrix is not None:
+        textpage = page.get_textpage(flags=FLAGS & ~pymupdf.TEXT_MEDIABOX_CLIP, matrix=matrix)
+        content = textpage.extractDICT()
+        width, height = (height, width) if matrix.a == 0 else (width, height)
     lines: list[Line] = []
     for number, block in enumerate(content["blocks"]):
         for place, line in enumerate(block.get("lines", ())):
@@ -96,7 +109,27 @@ def read_page(page: pymupdf.Page, formulas: bool = False) -> PageLines:
     images = len(page.get_images()) if len(lines) < 3 else 0
     words = textpage.extractWORDS() if _may_hold_tables(lines) else []
     signs = read_signs(textpage.extractRAWDICT()) if formulas and has_mathematics(content) else {}
-    return PageLines(content["width"], content["height"], lines, images, words, signs)
+    return PageLines(width, height, lines, images, words, signs, matrix)
+
+
+def _turn(content: dict[str, Any]) -> pymupdf.Matrix | None:
+    """What turns a page so that most of its text is upright; None where it is."""
+    signs: Counter[tuple[int, int]] = Counter()
+    for block in content["blocks"]:
+        for line in block.get("lines", ()):
+            x, y = (round(part) for part in line["dir"])
+            signs[x, y] += sum(len(span["text"].strip()) for span in line["spans"])
+    if not signs:
+        return None
+    direction, count = signs.most_common(1)[0]
+    width, height = content["width"], content["height"]
+    if direction == (1, 0) or count <= 0.6 * signs.total():
+        return None
+    if direction == (0, -1):
+        return pymupdf.Matrix(0, 1, -1, 0, height, 0)
+    if direction == (0, 1):
+        return pymupdf.Matrix(0, -1, 1, 0, 0, width)
+    return pymupdf.Matrix(-1, 0, 0, -1, width, height) if direction == (-1, 0) else None
 
 
 def _may_hold_tables(lines: list[Line]) -> bool:

@@ -34,7 +34,11 @@ class Block:
     left: float
     size: float = 0.0
     kind: str = "p"
-    """p | h | table"""
+    """p | h | table | formula"""
+    right: float = 0.0
+    bottom: float = 0.0
+    rows: list[list[str]] | None = None
+    """A table's cells."""
 
 
 def paragraphs(lines: list[Line], body_size: float) -> list[Block]:
@@ -219,4 +223,7 @@ def _block(part: list[Line], body_size: float, place: int, order: int) -> Block:
         text = f"{level} {text}"
     # Places behind the point keep the paragraphs of one run together.
     where = order + place / 10_000
-    return Block(where, text, first.top, first.left, first.size, "h" if is_heading else "p")
+    return Block(
+        where, text, first.top, min(line.left for line in part), first.size,
+        "h" if is_heading else "p", max(line.right for line in part), part[-1].bottom,
+    )  # fmt: skip

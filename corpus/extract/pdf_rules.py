@@ -38,12 +38,22 @@ class Grid:
     """[rows, columns]: row and column of the top left place of the cell that covers the place."""
 
 
-def read_rules(page: pymupdf.Page) -> tuple[list[Rule], list[Rule]]:
-    """The horizontal and the vertical lines: strokes, thin boxes, and the edges of boxes."""
+def read_rules(
+    page: pymupdf.Page, matrix: pymupdf.Matrix | None = None
+) -> tuple[list[Rule], list[Rule]]:
+    """The horizontal and the vertical lines: strokes, thin boxes, and the edges of boxes.
+
+    `matrix` is what has turned the page's text.
+    """
     across: list[Rule] = []
     upright: list[Rule] = []
 
     def add(x0: float, y0: float, x1: float, y1: float) -> None:
+        if matrix is not None:
+            (x0, y0), (x1, y1) = (
+                (matrix.a * x + matrix.c * y + matrix.e, matrix.b * x + matrix.d * y + matrix.f)
+                for x, y in ((x0, y0), (x1, y1))
+            )
         if abs(y1 - y0) <= 1 and abs(x1 - x0) > 4:
             across.append(Rule((y0 + y1) / 2, min(x0, x1), max(x0, x1)))
         elif abs(x1 - x0) <= 1 and abs(y1 - y0) > 4:

@@ -103,7 +103,7 @@ def find_tables(source: pymupdf.Page, page: PageLines) -> list[Table]:
     numeric = sum(len(NUMBER_LIKE.findall(line.text)) >= 3 for line in loose)
     if numeric < 2 and sum(len(row) >= 2 for row in _base_lines(loose)) < 2:
         return []
-    across, upright = read_rules(source)
+    across, upright = read_rules(source, page.matrix)
     words = _words(page)
     tables: list[Table] = []
     used: set[int] = set()

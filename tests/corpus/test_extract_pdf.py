@@ -138,3 +138,85 @@ def test_scanned_pages_are_read_by_tesseract_and_marked():
     assert found.extra == {"pages": "2", "ocr": "1"}
     none = extract_pdf(scan().tobytes(), PdfSettings(ocr="eng+tlh"))
     assert none.message.endswith("tesseract has no data here for tlh")
+
+
+@pytest.mark.parametrize(("rotate", "shown"), [(90, 0), (180, 0), (270, 0), (90, 90)])
+def test_a_page_set_across_is_turned(rotate, shown):
+    page = (document := pymupdf.open()).new_page()
+    across, down = {90: ((0, -1), (1, 0)), 180: ((-1, 0), (0, -1)), 270: ((0, 1), (-1, 0))}[rotate]
+    start = {90: (100, 700), 180: (500, 700), 270: (500, 100)}[rotate]
+    rows = [("Item", "2023", "2024"), ("Revenue", "1,200", "1,350"), ("Costs", "900", "1,010")]
+    for n, row in enumerate(rows):
+        for m, cell in enumerate(row):
+            x, y = (s + 100 * m * a + 20 * n * d
+                    for s, a, d in zip(start, across, down, strict=True))  # fmt: skip
+            page.insert_text((x, y), cell, rotate=rotate)
+    for n in range(4):  # lines between the rows
+        left = [s - 5 * a + (20 * n - 14) * d for s, a, d in zip(start, across, down, strict=True)]
+        page.draw_line(left, [x + 265 * a for x, a in zip(left, across, strict=True)])
+    page.set_rotation(shown)
+    assert extracted(document).text == (
+        "| Item | 2023 | 2024 |\n| --- | --- | --- |\n| Revenue | 1,200 | 1,350 |\n"
+        "| Costs | 900 | 1,010 |"
+    )
+
+
+def table_page(document: pymupdf.Document, top: float, rows: list[tuple[str, ...]]) -> None:
+    page = document.new_page()
+    for n, row in enumerate(rows):
+        for x, cell in zip((72, 220, 320), row, strict=True):
+            page.insert_text((x, top + 16 * n), cell)
+
+
+HEAD = ("Item", "2023", "2024")
+
+
+@pytest.mark.parametrize("head", [[], [HEAD]])
+def test_a_table_that_goes_on_overleaf_is_one(head):
+    document = pymupdf.open()
+    rows = [(f"Line {n}", f"{n},100", f"{n},200") for n in range(1, 20)]
+    table_page(document, 480, [HEAD, *rows[:15]])
+    table_page(document, 80, [*head, *rows[15:]])
+    expected = ["| Item | 2023 | 2024 |", "| --- | --- | --- |"]
+    expected += [f"| {a} | {b} | {c} |" for a, b, c in rows]
+    assert extracted(document).text == "\n".join(expected)
+
+
+def test_another_table_overleaf_stays_another():
+    document = pymupdf.open()
+    rows = [(f"Line {n}", f"{n},100", f"{n},200") for n in range(1, 16)]
+    table_page(document, 480, [HEAD, *rows])
+    table_page(document, 80, [("Fund", "Return", "Risk"), *rows[:3]])
+    assert extracted(document).text.count("| --- | --- | --- |") == 2
+
+
+def test_footnotes_do_not_part_a_paragraph():
+    document = pymupdf.open()
+    page = document.new_page()
+    for n in range(10):
+        page.insert_text((72, 560 + 14 * n), f"Line {n} of a paragraph that says this and that and")
+    page.insert_text((72, 740), "1 A footnote that is set in smaller type.", fontsize=8)
+    page = document.new_page()
+    page.insert_text((72, 80), "goes on overleaf, where it comes to its end.")
+    page.insert_text((72, 120), "Another paragraph.")
+    blocks = extracted(document).text.split("\n\n")
+    assert blocks[0].endswith("this and that and goes on overleaf, where it comes to its end.")
+    assert blocks[1:] == ["1 A footnote that is set in smaller type.", "Another paragraph."]
+
+
+def test_a_ruled_table_has_the_cells_of_its_grid():
+    page = (document := pymupdf.open()).new_page()
+    for x in (72, 172, 272, 372):
+        page.draw_line((x, 100 if x != 272 else 120), (x, 180))
+    for y in (100, 120, 150, 180):
+        page.draw_line((72, y), (372, y))
+    page.insert_text((77, 114), "Name")
+    page.insert_text((200, 114), "Share of capital in %")
+    for n, row in enumerate((("Kappa", "1", "2"), ("Lambda", "3", "4"))):
+        for x, cell in zip((77, 177, 277), row, strict=True):
+            page.insert_text((x, 133 + 30 * n), cell)
+    page.insert_text((77, 145), "Limited")
+    assert extracted(document).text == (
+        "| Name | Share of capital in % |  |\n| --- | --- | --- |\n| Kappa Limited | 1 | 2 |\n"
+        "| Lambda | 3 | 4 |"
+    )
