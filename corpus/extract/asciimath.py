@@ -47,7 +47,7 @@ SIGNS: Final = {
     "->>": r"\twoheadrightarrow", "|->": r"\mapsto", "larr": r"\leftarrow",
     "harr": r"\leftrightarrow", "rArr": r"\Rightarrow", "lArr": r"\Leftarrow",
     "hArr": r"\Leftrightarrow", "\\ ": r"\ ", "dx": "dx", "dy": "dy",
-    "dz": "dz", "dt": "dt", "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$",
+    "dz": "dz", "dt": "dt", "\\": r"\backslash", "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$",
 }  # fmt: skip
 """Signs and names that stand for themselves."""
 FUNCTIONS: Final = {
@@ -166,6 +166,7 @@ class _Parser:
         self.at += 1
         if kind == "text":
             inner = token[1:-1] if token[0] == '"' else token[token.index("(") + 1 : -1]
+            inner = re.sub(r"([{}])", r"\\\1", inner)
             return (rf"\text{{{inner}}}",) * 2
         if token in LEFT:
             return self.bracketed(token, depth)
@@ -188,7 +189,7 @@ class _Parser:
         if token in ("f", "g") and self.peek() == "(":
             argument, _ = self.simple(depth + 1)
             return (token + argument,) * 2
-        return (SIGNS.get(token, token),) * 2
+        return (SIGNS.get(token) or RIGHT.get(token, token),) * 2
 
     def bracketed(self, opening: str, depth: int) -> tuple[str, str]:
         start = self.at

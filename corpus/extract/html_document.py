@@ -10,10 +10,10 @@ from corpus.extract.html_blocks import SKIPPED, blocks, element_words
 from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
-from corpus.extract.html_lists import is_list, link_list, page_links
+from corpus.extract.html_lists import PageLinks, is_list, link_line, link_nodes, page_links
 from corpus.extract.html_math import find_formulas, notation
 from corpus.extract.html_phrases import headlines, sites_own
-from corpus.extract.html_render import Page, block_text, render
+from corpus.extract.html_render import Page, plain_text, render
 from corpus.extract.html_select import select
 from corpus.extract.html_tables import data_tables
 from corpus.extract.html_tape import parse
@@ -85,6 +85,18 @@ def page_text(markup: str, settings: HtmlSettings) -> PageText:
         links = page_links(tape, found, bits)
         listed = len(links.blocks) if is_list(found, chosen, links) else 0
     if listed and settings.list_pages == "links":
-        labels = [block_text(page, int(k)) for k in links.blocks]
-        return PageText(link_list(tape, found, links, labels, facts.url), facts, listed)
+        return PageText(_link_list(page, links, facts.url), facts, listed)
     return PageText(render(page, chosen), facts, listed)
+
+
+def _link_list(page: Page, links: PageLinks, address: str | None) -> str:
+    """A list page's links, in order and once each."""
+    tape, found = page.tape, page.blocks
+    lines: dict[str, None] = {}
+    for k, node in zip(links.blocks, link_nodes(tape, found, links), strict=True):
+        first, last = int(found.first[k]), int(found.last[k])
+        text = plain_text(page, min(first, node or first), last)
+        label = plain_text(page, max(first, node + 1), min(last, int(tape.last[node])))
+        if label:
+            lines[link_line(tape, node, label, text, address)] = None
+    return "\n".join(lines)

@@ -13,13 +13,15 @@ import numpy.typing as npt
 from numba import njit
 
 from corpus.extract import html_words as words
-from corpus.extract.html_attributes import attributes
+from corpus.extract.html_attributes import attributes, raw_text
 from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Tape
 
 MIN_LINK_TOKENS: Final = 5
 """A link with fewer is a button or a name, not a headline."""
+LINK_SHARE: Final = 0.6
+"""Of a headline's block; the rest is a date or a source."""
 MIN_LINKS: Final = 8
 LINKS_OVER_TEXT: Final = 3.0
 """So many times the tokens of the text must lie in headlines that are links."""
@@ -69,30 +71,31 @@ def is_list(blocks: Blocks, chosen: npt.NDArray[np.bool_], links: PageLinks) -> 
     return bool(runs.max() <= min(LONGEST_EXCERPT, EXCERPT_SHARE * text))
 
 
-def link_list(
-    tape: Tape, blocks: Blocks, links: PageLinks, texts: list[str], address: str | None
-) -> str:
-    """The links as a Markdown list; `texts` are those of `links.blocks`, `address` the page's."""
-    lines = []
-    for k, text in zip(links.blocks, texts, strict=True):
-        target = _target(tape, int(blocks.first[k]), int(blocks.last[k]))
-        label = " ".join(text.split()).strip("#->* ")
-        if label and target:
-            target = urljoin(address or "", target)
-        if label:
-            lines.append(f"- [{label}]({target.replace(' ', '%20')})" if target else f"- {label}")
-    return "\n".join(dict.fromkeys(lines))
+def link_nodes(tape: Tape, blocks: Blocks, links: PageLinks) -> list[int]:
+    """For each of `links.blocks` its `a` element: the one around it, or the longest in it."""
+    found = []
+    for k in links.blocks:
+        first = int(blocks.first[k])
+        around = first
+        while around > 0 and tape.tag[around] != T_A:
+            around = int(tape.parent[around])
+        inside = [at for at in range(first, int(blocks.last[k]) + 1) if tape.tag[at] == T_A]
+        longest = max(inside, key=lambda at: len(raw_text(tape, at).strip()), default=0)
+        found.append(around or longest)
+    return found
 
 
-def _target(tape: Tape, first: int, last: int) -> str:
-    """Where the first link around or in a block leads; "" where it leads nowhere."""
-    around = first
-    while around > 0 and tape.tag[around] != T_A:
-        around = int(tape.parent[around])
-    inside = (k for k in range(first, last + 1) if tape.tag[k] == T_A)
-    node = around or next(inside, 0)
-    target = attributes(tape, node).get("href", "").strip() if node else ""
-    return "" if target.lower().startswith(("javascript:", "#", "data:")) else target
+def link_line(tape: Tape, node: int, label: str, text: str, address: str | None) -> str:
+    """A link as an item of a Markdown list, what else its block says behind it.
+
+    `label` is the text of the element `node`, `text` that of the whole block, and `address` the
+    page's own, against which relative ones are resolved.
+    """
+    target = attributes(tape, node).get("href", "").strip()
+    if target.lower().startswith(("javascript:", "data:", "#")):
+        target = ""
+    item = f"[{label}]({urljoin(address or '', target).replace(' ', '%20')})" if target else label
+    return " ".join(["-", item, *text.replace(label, " ", 1).split()])
 
 
 @njit(cache=True)
@@ -115,6 +118,7 @@ def _kinds(tag, parent, last, bits, first, owner, tokens, links):  # type: ignor
         heading[node] = heading[up] or H_FIRST <= number <= H_LAST
     kinds = np.zeros(count, np.int8)
     for k in range(count):
-        if tokens[k] >= MIN_LINK_TOKENS and links[k] > 0.8 * tokens[k] and not other[first[k]]:
+        is_headline = tokens[k] >= MIN_LINK_TOKENS and links[k] > LINK_SHARE * tokens[k]
+        if is_headline and not other[first[k]]:
             kinds[k] = 2 if heading[first[k]] else 1
     return kinds

@@ -173,11 +173,10 @@ def _block(page: Page, k: int) -> tuple[str, str]:
     return kind, text
 
 
-def block_text(page: Page, k: int) -> str:
-    """The text of a block on one line, without the addresses of its links."""
+def plain_text(page: Page, first: int, last: int) -> str:
+    """The text of nodes `first` to `last` on one line, without the addresses of its links."""
     plain = replace(page, settings=page.settings.model_copy(update={"links": False}))
-    blocks = page.blocks
-    return inline(plain, int(blocks.first[k]), int(blocks.last[k])).replace("\n", " ")
+    return " ".join(inline(plain, first, last).split())
 
 
 def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:

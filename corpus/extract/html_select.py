@@ -33,7 +33,7 @@ WRAPPER_SHARE: Final = 0.5
 FEW_TOKENS: Final = 25
 """A page that yields less is looked at again: as a thread, then believing less of what bad names
 say."""
-FEW_LINKS: Final = 0.1
+FEW_LINKS: Final = 0.3
 """A page with fewer of its tokens linked, on which nothing was found, is taken whole."""
 BARE_SHARE: Final = 0.03
 """A page with less than this share of text in what bad names and tags enclose is all content, as
