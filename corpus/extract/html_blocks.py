@@ -184,13 +184,17 @@ def _says_none(data, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _is_random(data, low: int, high: int) -> bool:  # type: ignore[no-untyped-def]
-    """Do letters and digits take turns as in a UUID or a hash, which names nothing?"""
+def _random_from(data, low: int, high: int) -> int:  # type: ignore[no-untyped-def]
+    """Where letters and digits begin to take turns as in a UUID or a hash, which names nothing;
+    `high` where they do not."""
     turns = 0
+    first = high
     for at in range(low + 1, high):
         is_digit, was_digit = 48 <= data[at] <= 57, 48 <= data[at - 1] <= 57
-        turns += (is_digit and _is_letter(data[at - 1])) or (was_digit and _is_letter(data[at]))
-    return turns >= 6
+        if (is_digit and _is_letter(data[at - 1])) or (was_digit and _is_letter(data[at])):
+            first = min(first, at)
+            turns += 1
+    return first if turns >= 6 else high
 
 
 @njit(cache=True)
@@ -233,8 +237,9 @@ def _element_words(data, tag, start, end, following, found):  # type: ignore[no-
                 # Longer lists of classes are a page's settings, not its names.
                 if high - low > 160:
                     high = low + 80
-                if value != ID or not _is_random(data, low, high):
-                    bits[node] |= _scan(data, low, high, following, found)
+                if value == ID:
+                    high = _random_from(data, low, high)
+                bits[node] |= _scan(data, low, high, following, found)
             elif (
                 value == HIDDEN_NAME
                 or (value == STYLE and _says_none(data, low, high))
