@@ -35,6 +35,11 @@ MEND = 8191  # any of these
 CODE_DIGITS = 8192  # seven or more, a capital letter or an x after them
 PHONE_DIGITS = 16384  # ten or more
 CARD_DIGITS = 32768  # fifteen or more
+# What `corpus.clean.mojibake` may lead back to text:
+LATIN1_DEBRIS = 65536  # the lead byte of a UTF-8 character and what may follow, as in Latin-1
+GBK_DEBRIS = 131072  # Han characters that UTF-8 read as GBK begins with, close together
+DEBRIS = LATIN1_DEBRIS | GBK_DEBRIS
+_GBK_MARK = 262144  # of the table only: such a character
 
 # Text with a space at so many of its Han characters has been segmented or letter-spaced: segmented
 # text has one at every second character, verse at every sixth.
@@ -50,6 +55,9 @@ REPEATED = 4
 PLAIN = 8  # prose: no markup, no program text; only such lines count as repeated
 
 TRIGGER_SLOTS = 1 << 16
+# A character of debris adds three to the score and any other Han character takes one: in UTF-8 read
+# as GBK every third one at least is debris, in good text one in thirty.
+_DEBRIS_SCORE = 12
 _COPYRIGHT_SIGN = 0xA9
 _LONGEST_NUMBER = 24
 LONGEST_REPEATED = 80  # visible characters of a running header
@@ -87,11 +95,11 @@ def trigger_table() -> NDArray[np.uint32]:
 
 
 @cache
-def mend_table() -> NDArray[np.uint16]:
-    """uint16 [65536]: the flags that a character raises by itself."""
+def mend_table() -> NDArray[np.uint32]:
+    """uint32 [65536]: the flags that a character raises by itself."""
     from corpus.clean import characters as rules  # its patterns are the definition
 
-    table = np.zeros(0x10000, np.uint16)
+    table = np.zeros(0x10000, np.uint32)
     everything = "".join(map(chr, range(0x10000)))
     for pattern, flag in (
         (rules._BREAK, BREAK),
@@ -112,12 +120,23 @@ def mend_table() -> NDArray[np.uint16]:
         if unicodedata.combining(character) or unicodedata.normalize("NFC", character) != character:
             table[point] |= COMPOSITION
     table[0x1160:0x1200] |= COMPOSITION  # vowels and finals of hangul
+    for pair in (bytes([lead, trail]) for lead in range(0xE4, 0xEA) for trail in range(0x80, 0xC0)):
+        for character in pair.decode("gb18030", "ignore"):
+            table[ord(character)] |= _GBK_MARK
     return table
+
+
+def flags_of(text: str) -> int:
+    """`character_flags` of one text."""
+    flags = np.zeros(1, np.uint32)
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    character_flags(data, np.array([0, len(data)], np.int64), mend_table(), flags)
+    return int(flags[0])
 
 
 @kernel
 def character_flags(data, offsets, mend, flags):
-    """Fill `flags`, uint16 [documents]."""
+    """Fill `flags`, uint32 [documents]."""
     for document in range(len(offsets) - 1):
         begin = offsets[document]
         end = offsets[document + 1]
@@ -127,6 +146,7 @@ def character_flags(data, offsets, mend, flags):
         han = 0
         spaced = 0
         alternating = 0
+        debris = 0
         run = 0
         before = 0
         previous = 0
@@ -153,7 +173,7 @@ def character_flags(data, offsets, mend, flags):
                     if byte >= 0xF3 or (byte == 0xF0 and data[position + 1] == 0xAF):
                         found |= PRIVATE | COMPATIBLE | COMPOSITION
             if point < 0x10000:
-                found |= np.int64(mend[point])
+                found |= np.int64(mend[point]) & ~_GBK_MARK
             if point == before:
                 run += 1
                 if run >= 4:
@@ -169,8 +189,15 @@ def character_flags(data, offsets, mend, flags):
                     found |= ENTITY
             elif point == 10 and (before == 32 or before == 9):
                 found |= EDGES
+            elif point >= 0x80 and 0xC2 <= before <= 0xF4 and (
+                point < 0xC0 or 0x152 <= point <= 0x2DC or 0x2013 <= point <= 0x2122
+            ):  # fmt: skip
+                found |= LATIN1_DEBRIS
             if point >= 0x3400 and point < 0xA000:
                 han += 1
+                debris = max(0, debris + (3 if mend[point] & _GBK_MARK else -1))
+                if debris >= _DEBRIS_SCORE:
+                    found |= GBK_DEBRIS
                 if before == 32 and 0x3400 <= previous < 0xA000:
                     spaced += 1
                     alternating += 1

@@ -13,9 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from corpus.clean import lines, pages, personal, prefilter
+from corpus.clean import lines, mojibake, pages, personal, prefilter
 from corpus.clean.characters import clean_characters
 from corpus.clean.personal import Policy
+from corpus.clean.script import Conversion, convert
 from corpus.settings import Settings
 from corpus.stage import BatchStage, verdicts
 
@@ -32,8 +33,14 @@ PERSONAL_KINDS = frozenset(kind.name for kind in personal.KINDS)
 class CleanSettings(Settings):
     """What is cleaned, and how hard."""
 
+    mojibake: bool = True
+    """Lead UTF-8 that was read as Latin-1, Windows-1252 or GBK back to text, where that is
+    certain."""
     characters: bool = True
     """Mend characters: one Unicode form, half-width letters and digits, no invisible ones."""
+    script: Conversion | None = None
+    """Convert Chinese characters by OpenCC: `t2s` traditional to simplified, `tw2sp` Taiwan's with
+    its words, and so on. Fenced code stays as it is. Needs the package opencc."""
     lines: bool = True
     """Remove lines that are page furniture."""
     keep_lines: tuple[str, ...] = ()
@@ -120,11 +127,22 @@ def clean_texts(
             break
         before = [cleaned[row] for row in pending]
         after = before
+        if settings.mojibake:
+            flags = _flags(after)
+            after = [
+                mojibake.repair(text, int(flag), edits[row]) if flag & prefilter.DEBRIS else text
+                for row, text, flag in zip(pending, after, flags, strict=True)
+            ]
         if settings.characters:
             flags = _flags(after)
             after = [
                 clean_characters(text, int(flag), edits[row]) if flag & prefilter.MEND else text
                 for row, text, flag in zip(pending, after, flags, strict=True)
+            ]
+        if settings.script:
+            after = [
+                convert(text, settings.script, edits[row])
+                for row, text in zip(pending, after, strict=True)
             ]
         if settings.lines:
             after = _remove_lines(
@@ -147,9 +165,9 @@ def clean_texts(
     return cleaned, edits, reasons
 
 
-def _flags(texts: Sequence[str]) -> NDArray[np.uint16]:
+def _flags(texts: Sequence[str]) -> NDArray[np.uint32]:
     data, offsets = _buffers(texts)
-    flags = np.zeros(len(texts), np.uint16)
+    flags = np.zeros(len(texts), np.uint32)
     prefilter.character_flags(data, offsets, prefilter.mend_table(), flags)
     return flags
 
