@@ -21,10 +21,10 @@ class Extract(BatchStage):
     """Text out of HTML, PDF and plain text.
 
     Drops, by rule: what reading failed on (`unreadable`, `bad_json`, `no_content`, `too_large`),
-    `empty`, `no_text`, `list_page`, `not_html` and the like, `broken_pdf`, `encrypted`, `needs_ocr`,
-    `too_short`, and what the sandbox ended: `timeout`, `memory`, `crash`, `error`. The evidence
-    is the document's locator and a message. What the source says of a document (tags, title,
-    date, url) wins over what is found in it.
+    `empty`, `no_text`, `list_page`, `not_html` and the like, `broken_pdf`, `encrypted`,
+    `needs_ocr`, `too_short`, and what the sandbox ended: `timeout`, `memory`, `crash`, `error`.
+    The evidence is the document's locator and a message. What the source says of a document (tags,
+    title, date, url) wins over what is found in it.
     """
 
     Config = ExtractSettings
