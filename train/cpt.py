@@ -39,7 +39,7 @@ from train.journal import Journal, write_summary
 from train.launch import Ranks
 from train.learning_rate import learning_rate
 from train.meter import Meter, StepResult
-from train.model import first_model, model_shape, save_weights, saved_model
+from train.model import first_model, model_shape, save_weights, saved_model, saved_weights
 from train.run_config import RunConfig, deepspeed_config, read_run_config, zero_stage
 from train.run_plan import PhasePlan, RunPlan, describe, plan_run
 from train.throughput import matrix_weights, phase_flops
@@ -442,13 +442,25 @@ def close_phase(run: Run, engine: Any, phase: PhasePlan) -> None:
     if run.progress.step == run.plan.steps:
         score(run, engine)
     target = run.writer.folder / checkpoint.phase_folder(phase.name)
-    weights = full_weights(engine)
-    if run.ranks.is_first:
+    weights = full_weights(engine, weights_before(run, phase) if run.ranks.is_first else None)
+    if weights is not None:
         save_weights(target, engine.module.causal_lm.config, weights)
         run.progress.stream = run.plan.stream.checkpoint(run.progress.step)
         checkpoint.write_json(target / checkpoint.PROGRESS, asdict(run.progress))
         checkpoint.write_marker(target)
     torch.distributed.barrier()
+
+
+def weights_before(run: Run, phase: PhasePlan) -> dict[str, torch.Tensor]:
+    """The fp32 weights that a phase began with, by name; none if it trains every one."""
+    if phase.settings.train == "all":
+        return {}
+    number = run.plan.phases.index(phase)
+    if number:
+        before = checkpoint.phase_folder(run.plan.phases[number - 1].name)
+        return saved_weights(run.writer.folder / before)
+    weights: dict[str, torch.Tensor] = first_model(run.config, run.plan.shape, "sdpa").state_dict()
+    return weights
 
 
 def finish(run: Run) -> None:

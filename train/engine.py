@@ -4,6 +4,7 @@ Every phase has an engine of its own. Freezing and unfreezing inside one engine 
 spot of DeepSpeed (its issues 4055, 4776, 5405, 6771): hooks and flat buffers stay as they were.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -120,23 +121,33 @@ def use_kernels(causal_lm: PreTrainedModel, kernels: str) -> None:
         )
 
 
-def full_weights(engine: Any) -> dict[str, torch.Tensor]:
+def full_weights(
+    engine: Any, before: Mapping[str, torch.Tensor] | None
+) -> dict[str, torch.Tensor] | None:
     """All weights in fp32 on the CPU, named as transformers does; all ranks call it together.
 
-    Trained weights come from the optimizer's master copy. Adapters are merged into their layers.
+    Trained weights come from the optimizer's master copy, and adapters are merged into their
+    layers. The others are those that the phase began with: the engine may hold them in bf16.
+
+    Args:
+        before: the weights that the phase began with, in fp32, by name; None on a rank that wants
+            no answer.
     """
     model = engine.module
     state: dict[str, torch.Tensor] = {}
     masters = master_weights(engine) if _keeps_masters_at_stage_0(engine) else {}
-    for name, parameter in model.named_parameters():
-        full = masters.get(name)
-        if full is None and parameter.requires_grad:
-            full = deepspeed.utils.safe_get_full_fp32_param(parameter)
+    for full_name, parameter in model.named_parameters():
+        name = full_name.removeprefix("causal_lm.")
+        if not parameter.requires_grad:
+            if before is not None:
+                state[name] = before[name]
+            continue
+        full = masters.get(full_name)
         if full is None:
-            with deepspeed.zero.GatheredParameters([parameter]):
-                full = parameter.detach().clone()
-        state[name.removeprefix("causal_lm.")] = full.float().cpu()
-    return merge_adapters(model.causal_lm, state)
+            full = deepspeed.utils.safe_get_full_fp32_param(parameter)
+        if before is not None:
+            state[name] = (parameter if full is None else full).detach().float().cpu()
+    return None if before is None else merge_adapters(model.causal_lm, state)
 
 
 def _keeps_masters_at_stage_0(engine: Any) -> bool:

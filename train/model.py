@@ -163,13 +163,18 @@ def _pieces(tokenizer: str | Path) -> int:
     return len(read_vocabulary(tokenizer).names)
 
 
+def saved_weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    """The fp32 weights that `save_weights` wrote, by name."""
+    return load_file(Path(folder) / WEIGHTS)
+
+
 def saved_model(folder: str | Path, attention: str) -> PreTrainedModel:
     """The fp32 weights that `save_weights` wrote, in a fresh model."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_config(
         config, dtype=torch.float32, attn_implementation=attention
     )
-    missing, unexpected = model.load_state_dict(load_file(Path(folder) / WEIGHTS), strict=False)
+    missing, unexpected = model.load_state_dict(saved_weights(folder), strict=False)
     tied = set(model._tied_weights_keys or {}) if config.tie_word_embeddings else set()
     if unexpected or set(missing) - tied:
         raise UserError(f"{folder}: the weights do not fit the config beside them")

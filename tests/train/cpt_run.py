@@ -26,9 +26,7 @@ LENGTH = 32
 def write_inputs(folder: Path, seed: int = 0) -> None:
     """Write tokenizer/, shards/ and mixture.yaml under `folder`."""
     tokenizer = folder / "tokenizer"
-    tokenizer.mkdir(parents=True)
-    words = {f"w{number}": number for number in range(VOCABULARY)}
-    Tokenizer(WordLevel(words, unk_token="w0")).save(str(tokenizer / "tokenizer.json"))
+    write_tokenizer(tokenizer, VOCABULARY)
     draw = np.random.default_rng(seed)
 
     def documents(number: int, low: int, high: int) -> list[np.ndarray]:
@@ -60,6 +58,13 @@ def write_inputs(folder: Path, seed: int = 0) -> None:
         "  - {name: two, tokens: 1536, mix: {lang: {zh: '2 -> 1', en: 1}}}\n",
         encoding="utf-8",
     )
+
+
+def write_tokenizer(folder: Path, size: int) -> None:
+    """Write a tokenizer of the words w0, w1, …; what it does not know is w0."""
+    folder.mkdir(parents=True)
+    words = {f"w{number}": number for number in range(size)}
+    Tokenizer(WordLevel(words, unk_token="w0")).save(str(folder / "tokenizer.json"))
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
