@@ -74,7 +74,6 @@ def _large_star(stars: DataFrame) -> DataFrame:
         both.where("other > here")
         .join(smallest, "here")
         .select(F.col("other").alias("node"), F.least("here", "least").alias("parent"))
-        .distinct()
     )
 
 

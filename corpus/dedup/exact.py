@@ -39,6 +39,8 @@ class ExactConfig(Settings):
     by: tuple[Identity, ...] = Field(default=("text",), min_length=1)
     """What makes two documents the same: the normalised `text`; the `url`; `title_date`, title and
     date together. A document without one of them is never the same by it."""
+    fold_script: bool = False
+    """Traditional characters count as their simplified forms (OpenCC's table)."""
     keep: Keeping = Keeping(order=("priority", "quality", "date", "longest"))
     """Which of several is kept."""
 
@@ -66,15 +68,16 @@ class Exact(Stage):
     def decide(self, documents: DataFrame) -> DataFrame:
         identity = list(dict.fromkeys(c for by in self.config.by for c in _COLUMNS[by]))
         keyed = with_key(documents)
-        by, order = self.config.by, sort_keys(self.config.keep)
+        by, fold_script = self.config.by, self.config.fold_script
+        order = sort_keys(self.config.keep)
 
         def bucket(batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-            hashes = np.column_stack([identity_hashes(batch, one)[:, 0] for one in by])
+            hashes = np.column_stack([identity_hashes(batch, one, fold_script)[:, 0] for one in by])
             return hashes, np.zeros((batch.num_rows, 2), np.uint64)
 
         def identify(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
-                yield identified(batch, by)
+                yield identified(batch, by, fold_script)
 
         def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             held = list(batches)
@@ -97,7 +100,7 @@ class Exact(Stage):
         return judge(documents, duplicates, found.members, 1.0, {"scope": "exact"})
 
 
-def identity_hashes(batch: pa.RecordBatch | pa.Table, by: Identity) -> NDArray[np.uint64]:
+def identity_hashes(batch: pa.RecordBatch, by: Identity, fold_script: bool) -> NDArray[np.uint64]:
     """128-bit hashes by which documents are the same: uint64 [rows, 2], 0 where there is none."""
     if by == "text":
         strings = batch.column("text")
@@ -107,23 +110,23 @@ def identity_hashes(batch: pa.RecordBatch | pa.Table, by: Identity) -> NDArray[n
         title = pc.utf8_trim_whitespace(batch.column("title"))
         title = pc.if_else(pc.equal(title, ""), None, title)
         strings = pc.binary_join_element_wise(title, batch.column("date"), "\n")
-    if isinstance(strings, pa.ChunkedArray):
-        strings = pa.concat_arrays(strings.chunks)
     offsets, data = string_buffers(strings)
-    hashes, _ = text_hashes(offsets, data, fold_table() if by == "text" else no_folding())
+    hashes, _ = text_hashes(
+        offsets, data, fold_table(fold_script) if by == "text" else no_folding()
+    )
     hashes[np.diff(offsets) == 0] = 0
     return hashes
 
 
-def identified(batch: pa.RecordBatch, by: Sequence[Identity]) -> pa.RecordBatch:
+def identified(batch: pa.RecordBatch, by: Sequence[Identity], fold_script: bool) -> pa.RecordBatch:
     """The batch without what its identities are made of: in its place their hashes, and `size`,
     the characters of the normal form."""
     offsets, data = string_buffers(batch.column("text"))
-    _, characters = text_hashes(offsets, data, fold_table())
+    _, characters = text_hashes(offsets, data, fold_table(fold_script))
     gone = {column for one in by for column in _COLUMNS[one]} - {"date"} | {"text"}
     told = batch.drop_columns([name for name in batch.schema.names if name in gone])
     for k, one in enumerate(by):
-        hashes = identity_hashes(batch, one).view(np.int64)
+        hashes = identity_hashes(batch, one, fold_script).view(np.int64)
         for half in range(2):
             told = told.append_column(_HASHES[2 * k + half], pa.array(hashes[:, half]))
     return told.append_column("size", pa.array(characters))

@@ -42,7 +42,7 @@ def settle(
     heirs = second.select(F.col("doc_id").alias("kept"), F.col("kept").alias("heir"))
     orphans = first.join(heirs, "kept").select("doc_id", "heir").localCheckpoint()
     pieces = 1 + orphans.count() // largest
-    salted = F.xxhash64("heir", "piece")
+    salted = F.xxhash64("heir", F.col("piece").cast("long"))
     left = (
         of_giants.join(orphans, "doc_id")
         .withColumn("piece", F.pmod("key", F.lit(pieces)))

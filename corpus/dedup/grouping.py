@@ -178,9 +178,10 @@ def _link_pieces(
     batches: Iterable[pa.RecordBatch], radius: int, leaders_on: bool
 ) -> Iterator[pa.RecordBatch]:
     """Link the records of each piece; send on those that lead it, as a piece for the bucket."""
-    table = pa.Table.from_batches(list(batches), schema=_LINKED)
-    if table.num_rows == 0:
+    held = list(batches)
+    if not held:
         return
+    table = pa.Table.from_batches(held)
     keys = unblob(table["keys"], np.int64)
     sketches = unblob(table["sketches"], np.uint64).reshape(-1, 2)
     stored = unblob(table["stored"], np.bool_)

@@ -142,11 +142,36 @@ def groups(links: NDArray[np.int64], nodes: int, largest: int) -> NDArray[np.int
     """The group of each node, named by its smallest node; int64 [nodes].
 
     Nearest documents join first, and no group grows above `largest` nodes: where a giant would
-    come about, it is parted at its weakest links.
+    come about, it is parted at its weakest links. Small parts of one giant then share a group, so
+    that a star of copies is not parted into its rays.
     """
     links = _ascending(links)
-    _, roots = _spanning(links[:, 1], links[:, 2], nodes, largest)
-    return roots
+    _, components = _spanning(links[:, 1], links[:, 2], nodes, NO_LIMIT)
+    if nodes <= largest or np.bincount(components).max() <= largest:
+        return components
+    _, parts = _spanning(links[:, 1], links[:, 2], nodes, largest)
+    return _filled(components, parts, np.bincount(parts, minlength=nodes), largest)
+
+
+@numba.njit(cache=True, nogil=True)
+def _filled(components, parts, sizes, largest):  # type: ignore[no-untyped-def]
+    """Join the parts of each component, in the order of their names, up to `largest` nodes."""
+    nodes = components.size
+    joined = np.full(nodes, -1, np.int64)  # by part: the part that it shares a group with
+    open_part = np.full(nodes, -1, np.int64)  # by component
+    filled = np.zeros(nodes, np.int64)  # by component: nodes in the open group
+    for part in range(nodes):
+        if parts[part] != part:
+            continue
+        component = components[part]
+        if open_part[component] < 0 or filled[component] + sizes[part] > largest:
+            open_part[component], filled[component] = part, 0
+        joined[part] = open_part[component]
+        filled[component] += sizes[part]
+    out = np.empty(nodes, np.int64)
+    for node in range(nodes):
+        out[node] = joined[parts[node]]
+    return out
 
 
 def _ascending(links: NDArray[np.int64]) -> NDArray[np.int64]:

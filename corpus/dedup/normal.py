@@ -2,7 +2,8 @@
 
 Lower case, and only what `str.isalnum` accepts: Han, kana, hangul, letters and digits stay, white
 space, punctuation, symbols and emoji go. In one line of Python, to which tests hold the kernels:
-`re.sub(r"[\\W_]+", "", text.lower())`, with every sigma written as σ.
+`re.sub(r"[\\W_]+", "", text.lower())`, with every sigma written as σ. A recipe may have traditional
+characters folded into simplified ones too.
 """
 
 import functools
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from corpus.dedup.kernels import shingle_keys
+from corpus.dedup.traditional import simplified_forms
 from corpus.settings import Settings
 
 # The first code point after the last letter (CJK extension J) that Unicode 17 knows.
@@ -33,11 +35,12 @@ _STANDS_ALONE_RANGES = (
 
 
 @functools.cache
-def fold_table() -> NDArray[np.uint32]:
+def fold_table(fold_script: bool = False) -> NDArray[np.uint32]:
     """The normal form of each code point, or 0 where it is dropped; shape [TABLE_SIZE], uint32.
 
     The top bit is set for characters that are words by themselves (`STANDS_ALONE`). Code points
-    at or above TABLE_SIZE are dropped.
+    at or above TABLE_SIZE are dropped. With `fold_script`, traditional characters become their
+    simplified forms.
     """
     table = np.zeros(TABLE_SIZE, np.uint32)
     for code in range(TABLE_SIZE):
@@ -48,6 +51,9 @@ def fold_table() -> NDArray[np.uint32]:
     for first, last in _STANDS_ALONE_RANGES:
         block = table[first : last + 1]
         block[block != 0] |= STANDS_ALONE
+    if fold_script:
+        for traditional, simplified in simplified_forms().items():
+            table[ord(traditional)] = table[ord(simplified)]
     table.setflags(write=False)
     return table
 
@@ -67,6 +73,14 @@ class Shingling(Settings):
     """`characters`, for any language; or `words`, each Han or kana character being its own."""
     size: int = Field(default=5, ge=1, le=64)
     """How many of them, one after the other, are a shingle."""
+    fold_script: bool = False
+    """Traditional characters count as their simplified forms (OpenCC's table, character by
+    character), so that a text in both scripts is found to be one."""
+
+    @property
+    def fold(self) -> NDArray[np.uint32]:
+        """The normal form of each code point (`fold_table`)."""
+        return fold_table(self.fold_script)
 
     @property
     def words(self) -> bool:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus.dedup.kernels import shingle_hashes, string_buffers
-from corpus.dedup.normal import Shingling, fold_table
+from corpus.dedup.normal import Shingling
 
 ALL_AGAINST_ALL = 64  # groups up to this size need no index
 
@@ -33,7 +33,7 @@ def shingle_sets(texts: pa.Array, shingling: Shingling) -> ShingleSets:
     """The sets of an Arrow string array; those without a whole shingle are empty."""
     offsets, data = string_buffers(texts)
     hashes, starts = shingle_hashes(
-        offsets, data, fold_table(), shingling.words, shingling.size, shingling.keys
+        offsets, data, shingling.fold, shingling.words, shingling.size, shingling.keys
     )
     for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
         hashes[start:stop].sort()

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from corpus.dedup.kernels import permutations, signatures, string_buffers
-from corpus.dedup.normal import Shingling, fold_table
+from corpus.dedup.normal import Shingling
 from corpus.settings import Settings
 from corpus.stage import BatchStage, verdicts
 
@@ -74,7 +74,7 @@ def signature_arrays(
     a, b = permutations(config.permutations, config.seed)
     shingling = config.shingle
     values, counts = signatures(
-        offsets, data, fold_table(), shingling.words, shingling.size, shingling.keys, a, b
+        offsets, data, shingling.fold, shingling.words, shingling.size, shingling.keys, a, b
     )
     return values, counts
 

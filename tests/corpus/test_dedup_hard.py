@@ -81,6 +81,8 @@ def test_giants_are_parted_at_their_weakest_links() -> None:
     parted = groups(links, 60, 40)
     assert (parted[:30] == 0).all()
     assert (parted[30:] == 30).all()
+    star = np.array([(1, 0, n) for n in range(1, 60)])
+    assert np.bincount(groups(star, 60, 40)).tolist() == [40] + [0] * 39 + [20]
 
 
 def test_a_forest_of_forests_is_the_forest() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,9 @@ from datasketch import MinHash as Sketch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.dedup import kernels
+from corpus.dedup import kernels, traditional
 from corpus.dedup.bands import Banding, choose_banding, sketch_radius
+from corpus.dedup.exact import identity_hashes
 from corpus.dedup.normal import Shingling, fold_table
 from corpus.dedup.signatures import SignaturesConfig, sign, signature_matrix
 from corpus.settings import UserError
@@ -186,3 +188,27 @@ def test_bands_follow_from_threshold_and_recall() -> None:
     assert sketch_radius(0.8, 112) == 24
     with pytest.raises(UserError, match="permutations"):
         choose_banding(0.1, 0.999, 20)
+
+
+def test_a_text_in_both_scripts_is_one_where_the_recipe_says_so() -> None:
+    texts = pa.array(["臺灣證券交易所發佈風險提示", "台湾证券交易所发布风险提示"])
+    for words in ("characters", "words"):
+        together = SignaturesConfig(shingle=Shingling(unit=words, fold_script=True))
+        one, other = sign(texts, together)[0].to_pylist()
+        assert one == other
+        one, other = sign(texts, SignaturesConfig(shingle=Shingling(unit=words)))[0].to_pylist()
+        assert one != other
+    batch = pa.RecordBatch.from_pydict({"text": texts})
+    for fold_script in (True, False):
+        one, other = identity_hashes(batch, "text", fold_script).tolist()
+        assert (one == other) is fold_script
+
+
+def test_the_table_of_scripts_is_made_of_openccs(tmp_path: Path) -> None:
+    source = tmp_path / "TSCharacters.txt"
+    source.write_text("# no character\n乾\t干 乾\n萬\t万\n同\t同\n")
+    table = tmp_path / "traditional.txt"
+    assert traditional.main([str(source), "--output", str(table)]) == 0
+    assert table.read_text("utf-8").splitlines()[-2:] == ["乾干", "萬万"]
+    forms = traditional.simplified_forms()
+    assert (forms["萬"], forms["風"], len(forms)) == ("万", "风", 4105)
