@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from corpus.records import StageRecord, read_record
-from corpus.rules.profile import Profile, Rule, load_profile, profile_path
+from corpus.rules.profile import Profile, Rule, check_measured, load_profile, profile_path
 from corpus.rules.stage import judge
 from corpus.settings import UserError, command
 
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     decided = read_decided(options.run)
     names = new_names(decided.profiles, options.profile)
     profiles = {name: load_profile(name) for name in sorted(set(names))}
+    for name, profile in profiles.items():
+        check_measured(name, profile, decided.signals.type.names)
     for change in options.set:
         set_threshold(profiles, change)
     print_outcome(decided, names, profiles, options.show)

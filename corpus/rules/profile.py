@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 import corpus
 from corpus.settings import Settings, UserError, load
-from corpus.signals.table import NAMES
+from corpus.signals.table import JIEBA_NAMES, NAMES
 
 
 class Bound(Settings):
@@ -31,7 +31,7 @@ class Bound(Settings):
     @field_validator("signal")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in NAMES:
+        if name not in (*NAMES, *JIEBA_NAMES):
             raise ValueError("no such signal; `python -m corpus.signals.table` lists them")
         return name
 
@@ -150,6 +150,22 @@ def profile_names(by_source: Mapping[str, str], default: str | None) -> list[str
     """All profiles that `choose` may name."""
     rest: Iterable[str] = [default] if default is not None else [name for _, name in AUTOMATIC]
     return sorted({*by_source.values(), *rest})
+
+
+def check_measured(name: str, profile: Profile, measured: Iterable[str]) -> None:
+    """Refuse the profile called `name` if it asks for signals that are not among `measured`.
+
+    Raises:
+        UserError: names the rule, the signal, and the setting that measures it.
+    """
+    known = set(measured)
+    for rule in profile.rules:
+        for bound in (rule, *rule.when):
+            if bound.signal not in known:
+                raise UserError(
+                    f"the rule '{rule.name}' of the profile '{name}' asks for '{bound.signal}', "
+                    "which was not measured: write `- signals: {jieba: true}` in the recipe"
+                )
 
 
 def failures(profile: Profile, signals: pa.StructArray) -> NDArray[np.bool_]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import DataFrame
 
 from corpus.rules.profile import (
     Profile,
+    check_measured,
     choose,
     describe,
     failures,
@@ -58,6 +60,12 @@ class Rules(BatchStage):
     @property
     def resources(self) -> Sequence[str]:
         return [profile_path(name) for name in self.profiles]
+
+    def decide(self, documents: DataFrame) -> DataFrame:
+        measured = documents.select("signals.*").columns
+        for name, profile in self.profiles.items():
+            check_measured(name, profile, measured)
+        return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         chosen = self.choose_profiles(batch)

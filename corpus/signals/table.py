@@ -95,6 +95,11 @@ def _hits(name: str) -> Callable[[Counts], Vector]:
     return lambda n: 1000 * share(n.hits(name), n.visible)
 
 
+def _words(counter: int) -> Callable[[Counts], Vector]:
+    """One of `corpus.signals.words.COUNTERS`."""
+    return lambda n: n.matrix[:, LEXICON + len(LEXICONS) + counter]
+
+
 def _deviation(n: Counts) -> Vector:
     mean = share(n.LINE_CHARACTERS, n.LINES)
     spread = np.sqrt(np.maximum(share(n.LINE_SQUARES, n.LINES) - mean**2, 0))
@@ -468,20 +473,59 @@ SIGNALS: tuple[Signal, ...] = (
     ),
 )
 
+# What needs Chinese words. jieba is thirty times slower than all of the above together, so these
+# are measured only where the recipe's stage says `jieba: true`. Their counters are
+# `corpus.signals.words.COUNTERS`, after all others.
+JIEBA_SIGNALS: tuple[Signal, ...] = (
+    Signal("jieba_words", "words", "Chinese words as jieba cuts them", XUANYUAN, _words(0)),
+    Signal(
+        "jieba_word_length",
+        "characters",
+        "mean length of Chinese words",
+        FINEWEB2,
+        lambda n: share(_words(1)(n), _words(0)(n)),
+    ),
+    Signal(
+        "jieba_stop_word_share",
+        "share of Chinese words",
+        "Chinese stop words (corpus.signals.words)",
+        GOPHER,
+        lambda n: share(_words(2)(n), _words(0)(n)),
+    ),
+    Signal(
+        "jieba_distinct_share",
+        "share of Chinese words",
+        "distinct words",
+        OURS,
+        lambda n: share(_words(3)(n), _words(0)(n)),
+    ),
+)
+
 NAMES = tuple(signal.name for signal in SIGNALS)
-TYPE = pa.struct([pa.field(name, pa.float64()) for name in NAMES])
+JIEBA_NAMES = tuple(signal.name for signal in JIEBA_SIGNALS)
 
 
-def compute(matrix: NDArray[np.float64]) -> pa.StructArray:
+def signal_type(jieba: bool = False) -> pa.DataType:
+    """The struct of all signals, with or without those that need jieba."""
+    names = (*NAMES, *JIEBA_NAMES) if jieba else NAMES
+    return pa.struct([pa.field(name, pa.float64()) for name in names])
+
+
+TYPE = signal_type()
+
+
+def compute(matrix: NDArray[np.float64], jieba: bool = False) -> pa.StructArray:
     """The struct of all signals from the counters, float64 [documents, counters]."""
     counts = Counts(matrix)
-    columns = [np.ascontiguousarray(signal.formula(counts)) for signal in SIGNALS]
+    signals = (*SIGNALS, *JIEBA_SIGNALS) if jieba else SIGNALS
+    columns = [np.ascontiguousarray(signal.formula(counts)) for signal in signals]
     return pa.StructArray.from_arrays(
-        [pa.array(column, pa.float64(), from_pandas=True) for column in columns], fields=list(TYPE)
+        [pa.array(column, pa.float64(), from_pandas=True) for column in columns],
+        fields=list(signal_type(jieba)),
     )
 
 
-def as_markdown(signals: Sequence[Signal] = SIGNALS) -> str:
+def as_markdown(signals: Sequence[Signal] = (*SIGNALS, *JIEBA_SIGNALS)) -> str:
     """The table for people."""
     rows = [f"| `{s.name}` | {s.unit} | {s.meaning} | {s.source} |" for s in signals]
     return "\n".join(["| signal | unit | what | source |", "|---|---|---|---|", *rows])

@@ -8,6 +8,7 @@ import pytest
 from corpus.rules.profile import (
     AUTOMATIC,
     Profile,
+    check_measured,
     choose,
     load_profile,
     profile_names,
@@ -16,6 +17,7 @@ from corpus.rules.profile import (
 from corpus.rules.stage import Rules, judge
 from corpus.settings import UserError, load
 from corpus.signals.stage import measure_texts
+from corpus.signals.table import NAMES
 from corpus.stage import StageContext
 
 CONTEXT = StageContext("run", 1, {})
@@ -125,3 +127,14 @@ def test_the_stage_judges_each_document_by_its_own_profile(profile_file: Path):
     assert result.column("profile").to_pylist() == [str(profile_file), "zh-law", "zh-web"]
     reasons = [entry and entry["rule"] for entry in result.column("verdict").to_pylist()]
     assert reasons == ["too-short", None, "too-short"]
+
+
+def test_a_signal_that_was_not_measured_is_named(profile_file: Path):
+    wanted = (
+        PROFILE + "  - {name: lists, signal: jieba_stop_word_share, min: 0.1, why: 'a test of it'}"
+    )
+    profile_file.write_text(wanted, encoding="utf-8")
+    profile = load(profile_file, Profile)
+    check_measured("mine", profile, [*NAMES, "jieba_stop_word_share"])
+    with pytest.raises(UserError, match=r"'lists' of the profile 'mine' .*jieba: true"):
+        check_measured("mine", profile, NAMES)

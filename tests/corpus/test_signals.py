@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from corpus.signals import characters as c
 from corpus.signals.repetition import WINDOW
 from corpus.signals.stage import Signals, measure_texts
-from corpus.signals.table import NAMES, SIGNALS, as_markdown
+from corpus.signals.table import JIEBA_SIGNALS, NAMES, SIGNALS, as_markdown
 from corpus.stage import StageContext
 
 
@@ -22,7 +22,7 @@ def signals_of(text: str) -> dict[str, float | None]:
 def test_the_table_names_sixty_signals_once_each():
     assert len(NAMES) == len(set(NAMES)) >= 60
     assert all(s.meaning and s.unit and s.source for s in SIGNALS)
-    assert as_markdown().count("\n") == len(SIGNALS) + 1
+    assert as_markdown().count("\n") == len(SIGNALS) + len(JIEBA_SIGNALS) + 1
 
 
 def test_shares_are_of_visible_characters():
@@ -194,3 +194,18 @@ def test_the_stage_keeps_every_document():
     assert result.schema.names == ["doc_id", "signals", "verdict"]
     assert result.column("verdict").null_count == 2
     assert result.column("signals").field("characters").to_pylist() == [2.0, 0.0]
+
+
+def test_jieba_cuts_words_where_it_is_asked():
+    pytest.importorskip("jieba")
+    texts = pa.array(["公司的收入增长了，我们看好市场，我们看好公司。", "no Han", None])
+    found = measure_texts(texts, jieba=True).to_pylist()
+    # 公司 的 收入 增长 了 我们 看好 市场 我们 看好 公司
+    assert found[0]["jieba_words"] == 11
+    assert found[0]["jieba_word_length"] == pytest.approx(20 / 11)
+    assert found[0]["jieba_stop_word_share"] == pytest.approx(4 / 11)  # 的 了 我们 我们
+    assert found[0]["jieba_distinct_share"] == pytest.approx(8 / 11)
+    assert found[1]["jieba_words"] == found[2]["jieba_words"] == 0
+    assert found[1]["jieba_word_length"] is None
+    plain = measure_texts(texts).to_pylist()
+    assert plain == [{name: row[name] for name in NAMES} for row in found]
