@@ -1,6 +1,6 @@
 """Hostile pages and PDFs through the stage's own sandbox: nothing crashes, hangs or goes missing.
 
-python benchmarks/hostile_inputs.py --data DIR [--quick] [--json OUT]
+python benchmarks/hostile_inputs.py --data DIR [--quick] [--only pages|pdfs] [--json OUT]
 
 27 made pages (nesting, size, broken bytes, bombs) and pdf.js's regression set of odd, encrypted
 and broken PDFs, each given to `corpus.extract.stage.Extract` under its limits. A *crash* is an
@@ -39,6 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="data folder")
     parser.add_argument("--quick", action="store_true", help="every tenth PDF")
+    parser.add_argument("--only", choices=("pages", "pdfs"), help="one half of them")
     parser.add_argument("--json", type=Path, help="write {metric: number} here")
     options = parser.parse_args()
     print(benchlib.machine())
@@ -46,7 +47,8 @@ def main() -> None:
     stage = Extract("extract", settings, StageContext("unused", 0, {}))
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for label, (make, expected) in hostile_pages(options.data).items():
+        pages = hostile_pages(options.data) if options.only != "pdfs" else {}
+        for label, (make, expected) in pages.items():
             outcome, text, seconds = run(stage, "html", label, make(), counts)
             kept = sum(f"number {k}." in text for k in range(20)) >= 18
             kept = kept or (expected == "some" and len(text) >= 100) or expected == "nothing"
@@ -58,6 +60,7 @@ def main() -> None:
             )
         root = benchlib.unpack(options.data / "pdf/pdfjs-regression.tar.gz", Path(folder))
         paths = sorted(root.rglob("*.pdf"))[:: 10 if options.quick else 1]
+        paths = paths if options.only != "pages" else []
         results: Counter[str] = Counter()
         for path in paths:
             outcome, text, seconds = run(stage, "pdf", path.name, path.read_bytes(), counts)
