@@ -8,9 +8,9 @@ weights, 262,144 tokens a step. Ours goes through the training loop's own functi
 feed, engine, step). A model FLOP is counted as `train/throughput.py` says: attention only where
 tokens attend, recomputation not at all; for peers without document masks, over whole rows.
 
-Needs a GPU with 141 GB (the 3B row; the others fit into 80), flash-attn-4 for our attention on
-Hopper and liger-kernel for the peer that uses it. A row that cannot run says why. `--shards` takes
-shards that exist instead of DIR/text.
+Needs a GPU with 141 GB (the 3B and 7B rows; the others fit into 80), flash-attn-4 for our
+attention on Hopper and liger-kernel for the peer that uses it. A row that cannot run says why.
+`--shards` takes shards that exist instead of DIR/text.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ class Variant:
     metric: str = ""
     """The JSON key that this row's TFLOP/s is written under."""
     checkpointing: bool = False
+    masks: bool = True
+    """Without: every sequence is read as one document, as plain causal attention would."""
 
 
 VARIANTS = [
@@ -83,8 +85,13 @@ VARIANTS = [
     Variant("transformers 1.3B 4k", "1b", 4096, 16384, kernels="plain", metric="plain_1b_4k"),
     Variant("+ Liger 1.3B 4k", "1b", 4096, 32768, kernels="liger", attention="varlen"),
 ]
+MASKS = [
+    Variant("ours 1.3B 8k, no masks", "1b", 8192, 32768, masks=False, metric="unmasked_1b_8k"),
+]
 TWO_DEVICES = [
     Variant("ours 1.3B 4k, 2 GPUs", "1b", 4096, 32768, devices=2, metric="two_1b_4k"),
+    Variant("ours 7B 4k", "7b", 4096, 4096, metric="tflops_7b_4k"),
+    Variant("ours 7B 4k, 2 GPUs", "7b", 4096, 4096, devices=2, metric="two_7b_4k"),
 ]
 
 
@@ -109,7 +116,7 @@ def main() -> None:
         parser.error("--data or --shards is needed")
     import torch
 
-    variants = list(VARIANTS)
+    variants = VARIANTS + MASKS
     if torch.cuda.device_count() > 1:
         variants += TWO_DEVICES
     if options.quick:
@@ -145,12 +152,19 @@ def metrics(results: list[tuple[Variant, dict[str, Any]]]) -> dict[str, float]:
     two = named.get("two_1b_4k")
     if ours and two:
         numbers["scaling_2gpu"] = two["tokens_per_second"] / (2 * ours["tokens_per_second"])
+    seven, two = named.get("tflops_7b_4k"), named.get("two_7b_4k")
+    if seven and two:
+        numbers["scaling_2gpu_7b"] = two["tokens_per_second"] / (2 * seven["tokens_per_second"])
+    masked, unmasked = named.get("tflops_1b_8k"), named.get("unmasked_1b_8k")
+    if masked and unmasked:
+        numbers["masks_token_ratio_1b_8k"] = (
+            masked["tokens_per_second"] / unmasked["tokens_per_second"]
+        )
     return numbers
 
 
 def build_shards(data: Path, target: Path, tokens: int = 6_000_000) -> Path:
     """Shards of the data folder's texts, one bucket a file, about `tokens` tokens in all."""
-    import numpy as np
     import sentencepiece
 
     from tokenization.manifest import TokenizerInfo, tokenizer_fingerprint
@@ -158,6 +172,24 @@ def build_shards(data: Path, target: Path, tokens: int = 6_000_000) -> Path:
 
     model = ROOT / "samples/tokenizer/mistral-v1-32000.model"
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    tokenizer = target / "tokenizer"
+    tokenizer.mkdir(parents=True)
+    shutil.copy(model, tokenizer / "tokenizer.model")
+    info = TokenizerInfo(
+        fingerprint=tokenizer_fingerprint(tokenizer),
+        vocabulary_size=processor.get_piece_size(),
+        eos_id=processor.eos_id(),
+        path="tokenizer",
+    )
+    shards = text_documents(data, processor, tokens)
+    write_shards_from_token_lists(target, shards, 32_000, info.eos_id, tokenizer=info)
+    return target
+
+
+def text_documents(data: Path, processor: Any, tokens: int) -> dict[Any, list[list[Any]]]:
+    """(bucket, "train") → one shard of the first documents of a file of DIR/text, shuffled."""
+    import numpy as np
+
     files = sorted((data / "text").glob("*.jsonl.gz"))
     shards: dict[Any, list[list[Any]]] = {}
     for path in files:
@@ -174,17 +206,7 @@ def build_shards(data: Path, target: Path, tokens: int = 6_000_000) -> Path:
         order = np.random.default_rng(0).permutation(len(documents))
         bucket = f"{lang}-{domain}-{kind.replace('_', '')}"
         shards[bucket, "train"] = [[documents[number] for number in order]]
-    tokenizer = target / "tokenizer"
-    tokenizer.mkdir(parents=True)
-    shutil.copy(model, tokenizer / "tokenizer.model")
-    info = TokenizerInfo(
-        fingerprint=tokenizer_fingerprint(tokenizer),
-        vocabulary_size=processor.get_piece_size(),
-        eos_id=processor.eos_id(),
-        path="tokenizer",
-    )
-    write_shards_from_token_lists(target, shards, 32_000, info.eos_id, tokenizer=info)
-    return target
+    return shards
 
 
 def run_variant(variant: Variant, shards: Path, steps: int, timeout: float) -> dict[str, Any]:
@@ -259,7 +281,7 @@ def work(spec: dict[str, Any]) -> None:
     )
     ranks = launch.start(600)
     plan = plan_run(run, ranks.world_size)
-    step = plain_step(run, plan, ranks) if plain else our_step(run, plan, ranks)
+    step = plain_step(run, plan, ranks) if plain else our_step(run, plan, ranks, variant.masks)
     flops = phase_flops(plan.shape, run.phases[0])
     seconds, losses, shares, pairs, tokens = [], [], [], 0, 0
     started = time.monotonic() - began
@@ -306,11 +328,12 @@ def work(spec: dict[str, Any]) -> None:
     launch.stop()
 
 
-def our_step(run: Any, plan: Any, ranks: Any) -> Any:
+def our_step(run: Any, plan: Any, ranks: Any, masks: bool) -> Any:
     """The training loop's own step."""
+    import numpy as np
     import torch
 
-    from train.attention import choose_attention
+    from train.attention import choose_attention, find_documents
     from train.checkpoint import Progress
     from train.cpt import Run, take_step
     from train.engine import start_engine
@@ -320,15 +343,28 @@ def our_step(run: Any, plan: Any, ranks: Any) -> Any:
     attention = choose_attention(run.backends.attention, ranks.device, torch.bfloat16)
     with ranks.device:
         model = new_model(run, plan.shape, attention)
+    for parameter in model.parameters():  # as if loaded from bf16: no second set of fp32 weights
+        parameter.data = parameter.data.bfloat16().float()
     engine = start_engine(run, run.phases[0], model, plan.accumulation_steps, 0, ranks)
     feed = Feed(plan, ranks)
     state = Run(run, plan, ranks, Path("."), Progress(), None, None, feed, [])  # type: ignore[arg-type]
     batches = feed.steps(0, plan.steps)
 
+    def unmasked(micro_batch: Any) -> Any:
+        length = plan.schedule.sequence_length
+        positions = np.tile(np.arange(length), (len(micro_batch.buckets), 1))
+        return replace(
+            micro_batch,
+            positions=torch.from_numpy(positions.reshape(-1)).to(ranks.device),
+            documents=find_documents(positions, ranks.device),
+        )
+
     def step(number: int) -> tuple[float, Any, float]:
         begin = time.perf_counter()
         batch = next(batches)
         waited = time.perf_counter() - begin
+        if not masks:
+            batch = [unmasked(micro_batch) for micro_batch in batch]
         result = take_step(state, engine, batch, number, 1e-4, float("inf"))
         return result.loss, batch, waited
 

@@ -12,6 +12,7 @@ builds none.
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -87,14 +88,40 @@ def choose_attention(wanted: str, device: torch.device, dtype: torch.dtype) -> s
         wanted = _fastest() if half else "documents"
     if wanted in ("varlen", "flex", "flash") and not half:
         raise UserError(f"backends.attention: {wanted} needs a GPU and bf16; take 'documents'")
-    if wanted == "flash" and importlib.util.find_spec("flash_attn") is None:
-        raise UserError("backends.attention: flash needs the package flash-attn-4")
+    if wanted == "flash":
+        try:
+            _flash_function()
+        except ImportError as error:
+            raise UserError(
+                f"backends.attention: flash needs a working flash-attn-4: {error}"
+            ) from error
     return "sdpa" if wanted == "sdpa" else PREFIX + _REGISTERED.get(wanted, wanted)
 
 
 def _fastest() -> str:
-    """flash-attn-4 where it is installed; torch's own kernel needs nothing."""
-    return "flash" if importlib.util.find_spec("flash_attn") is not None else "varlen"
+    """flash-attn-4 where it is installed and works; torch's own kernel needs nothing."""
+    if importlib.util.find_spec("flash_attn") is None:
+        return "varlen"
+    try:
+        _flash_function()
+    except ImportError as error:
+        warnings.warn(f"attention falls back to torch's own kernel: {error}", stacklevel=3)
+        return "varlen"
+    return "flash"
+
+
+@functools.cache
+def _flash_function() -> Callable[..., Any]:
+    """flash-attn-4's function (Hopper and later), or flash-attn's where that is what there is."""
+    try:
+        from flash_attn.cute import (  # type: ignore[import-not-found]
+            flash_attn_varlen_func,
+        )
+    except ModuleNotFoundError as error:
+        if error.name not in ("flash_attn", "flash_attn.cute"):
+            raise
+        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+    return flash_attn_varlen_func  # type: ignore[no-any-return]
 
 
 def _documents(
@@ -153,15 +180,9 @@ def _flash_varlen(
     documents: Documents,
     scale: float | None,
 ) -> torch.Tensor:
-    """The flash-attn-4 package (Hopper and later), or flash-attn."""
+    """The flash-attn-4 package."""
     edges, longest = documents.boundaries, documents.longest
-    try:
-        from flash_attn.cute import (  # type: ignore[import-not-found]
-            flash_attn_varlen_func,
-        )
-    except ImportError:
-        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
-    out = flash_attn_varlen_func(
+    out = _flash_function()(
         query,
         key,
         value,
