@@ -212,4 +212,4 @@ def timed(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,18 +4,21 @@ It drops nothing by itself unless a recipe gives limits. Several models are appl
 over the text, so that it travels to the workers, and is cut into tokens, once.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from classifiers.lexicon import load_matcher
 from classifiers.model import load
 from classifiers.model_files import addresses
 from classifiers.scoring import score_all
 from corpus.settings import Settings, UserError
 from corpus.stage import BatchStage, StageContext, verdicts
 
+KEYWORDS = 3  # different words of a list that say what a document is
 UNSURE = 0.5  # a likeliest label with a smaller probability is not believed
 
 
@@ -30,8 +33,8 @@ class ClassifyConfig(Settings):
     at_least: dict[str, float] = {}  # noqa: RUF012
     """Name -> the score under which a document is dropped, by the rule of the name."""
     otherwise: dict[str, str] = {}  # noqa: RUF012
-    """Name -> the label of documents whose likeliest label has a probability below 0.5, as pages
-    have that are of none of the model's kinds."""
+    """Name -> the label of documents whose likeliest label has a probability below 0.5 and of which
+    the model's keywords, if it has any, say nothing: pages that are of none of its kinds."""
 
 
 class Classify(BatchStage):
@@ -81,13 +84,17 @@ class Classify(BatchStage):
             probabilities = model.probabilities(found.document)
             best = probabilities.argmax(axis=1)
             value = probabilities[rows, best]
-            labels = pa.array([*model.labels, self.config.otherwise.get(name)], pa.string())
-            given = best.copy()
+            labels = np.array(model.labels, object)[best]
+            unsure = known & (value < UNSURE)
             if name in self.config.otherwise:
-                given[value < UNSURE] = len(model.labels)
+                labels[unsure] = self.config.otherwise[name]
+            if model.card.get("keywords_decide"):
+                nothing = unsure | (known & (best == model.labels.index(model.negative)))
+                for row in np.flatnonzero(nothing).tolist():
+                    labels[row] = by_keywords(self.config.models[name], texts[row]) or labels[row]
             if name in self.config.scores_of:
                 value = probabilities[:, model.labels.index(self.config.scores_of[name])]
-            columns[f"{name}_label"] = labels.take(pa.array(given, mask=~known))
+            columns[f"{name}_label"] = pa.array(labels, pa.string(), mask=~known)
             columns[f"{name}_score"] = pa.array(value, mask=~known)
             least = self.config.at_least.get(name)
             if least is not None:
@@ -96,6 +103,17 @@ class Classify(BatchStage):
                         rules[row], values[row], limits[row] = name, float(value[row]), least
         columns["verdict"] = verdicts(rules, values, limits)
         return pa.RecordBatch.from_pydict(columns)
+
+
+def by_keywords(model: str, text: pa.StringScalar) -> str | None:
+    """The label of whose list the most different words stand in `text`: three at least, and more
+    than of any other."""
+    words = {(hit.label, hit.word) for hit in load_matcher(model).hits(text.as_py())}
+    counts = Counter(label for label, _ in words).most_common(2)
+    if not counts or counts[0][1] < KEYWORDS:
+        return None
+    tie = len(counts) > 1 and counts[0][1] == counts[1][1]
+    return None if tie else counts[0][0]
 
 
 WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills

@@ -48,7 +48,7 @@ def prune(text: str, model: Model, thresholds: npt.NDArray[np.float64]) -> Prune
             break
         label, score, first, last = worst
         touched = pieces[first:last]
-        alone = model.probabilities(model.score(pa.array(touched, pa.string())).peak)[:, label]
+        alone = model.peak_probabilities(model.score(pa.array(touched, pa.string())))[:, label]
         chosen = [k for k, own in enumerate(alone) if own >= thresholds[label]]
         for k in chosen or range(len(touched)):
             begin, end = lines[first + k]
@@ -68,7 +68,7 @@ def _worst(
 ) -> tuple[int, float, int, int] | None:
     """Label, probability, and range of the pieces of the window farthest above its threshold."""
     scores = model.score(pa.array(["\n".join(pieces)], pa.string()))
-    probabilities = model.probabilities(scores.peak)[0]
+    probabilities = model.peak_probabilities(scores)[0]
     margin = probabilities - thresholds
     margin[model.labels.index(model.negative)] = -np.inf
     label = int(margin.argmax())

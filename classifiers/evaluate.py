@@ -68,7 +68,7 @@ def evaluate(model: Model, examples: Sequence[Example], train: Sequence[Example]
         )
     truth = np.array([[name in example.labels for name in model.labels] for example in examples])
     scores = model.score(pa.array([example.text for example in examples], pa.string()))
-    return Evaluation(model, examples, truth, model.probabilities(scores.peak), leaks)
+    return Evaluation(model, examples, truth, model.peak_probabilities(scores), leaks)
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:

@@ -109,7 +109,7 @@ class Harm(BatchStage):
         model = load(self._folder)
         texts = batch.column("text")
         scores = model.score(texts)
-        probabilities = model.probabilities(scores.peak)
+        probabilities = model.peak_probabilities(scores)
         thresholds = self._thresholds(model)
         surest = _surest(probabilities, thresholds, model)
         rows = np.arange(len(texts))

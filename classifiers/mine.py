@@ -94,7 +94,7 @@ def _propose(config: Mining, batch: pa.RecordBatch) -> Iterator[Candidate]:
     model, matcher = load(config.model), load_matcher(config.model)
     texts = batch.column("text")
     scores = model.score(texts)
-    margin = model.probabilities(scores.peak) - model.thresholds
+    margin = model.peak_probabilities(scores) - model.thresholds
     margin[:, model.labels.index(model.negative)] = -np.inf
     best = margin.argmax(axis=1)
     hits, _ = matcher.counts(texts)

@@ -37,6 +37,7 @@ from corpus.settings import Settings, UserError
 FORMAT = 1
 SEGMENTATION = "characters 2"  # the version of `classifiers.tokens`: change it with the tokens
 PREFIX = "__label__"
+LONG_WINDOWS = 64  # half-overlapping windows of a document, some 4,000 tokens, that are not long
 
 
 class FastText(Settings):
@@ -74,6 +75,9 @@ class Model:
     intercepts: npt.NDArray[np.float64]  # [labels]
     thresholds: npt.NDArray[np.float64]  # [labels], the probability from which a label is given
     card: dict[str, Any]
+    length_margin: float = 0.0
+    """How much a document's best window counts less for every e-fold of its length beyond
+    `LONG_WINDOWS`: among thousands of windows one is high by chance."""
 
     def score(self, texts: pa.Array) -> Scores:
         """Logits of every text, for whole documents and best windows."""
@@ -82,6 +86,13 @@ class Model:
     def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Calibrated probabilities [documents, labels] of `logits` of the same shape."""
         return sigmoid(logits * self.slopes + self.intercepts)
+
+    def peak_probabilities(self, scores: Scores) -> npt.NDArray[np.float64]:
+        """Calibrated probabilities [documents, labels] of the best windows, less what long
+        documents owe to their length."""
+        windows = scores.tokens / (self.window / 2)
+        owed = self.length_margin * np.log(np.maximum(windows / LONG_WINDOWS, 1.0))
+        return sigmoid(scores.peak * self.slopes + self.intercepts - owed[:, None])
 
 
 def sigmoid(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -225,6 +236,7 @@ def save(model: Model, folder: Path) -> None:
         "slopes": model.slopes.tolist(),
         "intercepts": model.intercepts.tolist(),
         "thresholds": model.thresholds.tolist(),
+        "length_margin": model.length_margin,
         **model.card,
     }
     partial = folder / "card.json.partial"
@@ -257,6 +269,7 @@ def load(folder: str) -> Model:
             np.array(card["intercepts"]),
             np.array(card["thresholds"]),
             card,
+            card.get("length_margin", 0.0),
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(

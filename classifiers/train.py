@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, Field, model_validator
 
 from classifiers import labels as labelled
-from classifiers.background import read_background, read_pieces
+from classifiers.background import files_of, read_background, read_pieces
 from classifiers.calibration import (
     NEVER,
     average_precision,
@@ -33,7 +33,7 @@ from classifiers.calibration import (
 from classifiers.labels import Example
 from classifiers.lexicon import read_lexicon, write_lexicons
 from classifiers.model import FastText, Model, load, save, train_table
-from classifiers.scoring import score
+from classifiers.scoring import Table, score
 from corpus.settings import Settings, UserError, command
 from corpus.settings import load as load_settings
 from corpus.stage import file_digest
@@ -55,14 +55,25 @@ class Lexicon(Settings):
 
 
 class Documents(Settings):
-    """Documents that all have one label, by where they come from."""
+    """Documents whose label is known by where they come from."""
 
     path: str
-    """JSON lines (.gz or not) with a `text`."""
-    label: str
-    """Their label; several are joined by |."""
+    """JSON lines (.gz or not) with a `text`, or a folder of Parquet (a run's `documents`)."""
+    label: str | None = None
+    """The label of all of them; several are joined by |."""
+    column: str | None = None
+    """Or the column that holds each one's label, such as `kind`; rows without one are passed over.
+    """
+    labels: tuple[str, ...] = ()
+    """`column`: the labels taken; if none are named, all."""
     most: int = Field(1000, ge=1)
-    """Documents taken of the file; pieces of them become texts."""
+    """Documents taken of each label; pieces of them become texts."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Documents":
+        if (self.label is None) == (self.column is None):
+            raise ValueError("give either `label` or `column`")
+        return self
 
 
 class Search(Settings):
@@ -99,6 +110,9 @@ class Training(Settings):
     """The label that means that nothing was found."""
     lexicons: tuple[Lexicon, ...] = ()
     """Word lists: four fifths of their words join the training texts, the rest dev and test."""
+    keywords: tuple[Lexicon, ...] = ()
+    """Word lists that decide, in the stage `classify`, where no label but the negative one is
+    likely: for kinds of which there are no documents to learn from. Theirs need not be learnt."""
     search: Search = Search()
     members: int = Field(1, ge=1, le=16)
     """fastText models, of different seeds, that are averaged. The average is as fast as one."""
@@ -116,8 +130,12 @@ class Training(Settings):
     negatives, a quarter of the documents is kept for the thresholds."""
     background_documents: int = Field(1000, ge=1)
     """Documents taken of each background file."""
+    background_hard: int = Field(4000, ge=0)
+    """So many further pieces of the background join the negatives: those that a first model takes
+    for harmful most of all."""
     background_alarms: float = Field(0.002, ge=0, lt=1)
-    """Share of the kept background documents that the thresholds may flag, all labels together."""
+    """Share of the kept background documents of each file that the thresholds may flag, all labels
+    together."""
     dev_share: float = Field(0.1, gt=0, lt=0.5)
     test_share: float = Field(0.1, gt=0, lt=0.5)
     seed: int = 17
@@ -131,12 +149,14 @@ class Training(Settings):
         for lexicon in self.lexicons:
             if lexicon.label == self.negative:
                 raise ValueError(f"lexicons: {lexicon.path} cannot have the negative label")
+        if self.lexicons and self.keywords:
+            raise ValueError("give `lexicons` or `keywords`, not both")
         return self
 
     def inputs(self) -> list[str]:
         """The files that decide what the model becomes."""
-        lists = [entry.path for entry in self.lexicons]
-        documents = [entry.path for entry in self.documents]
+        lists = [entry.path for entry in (*self.lexicons, *self.keywords)]
+        documents = [file for entry in self.documents for file in files_of(entry.path)]
         return [*self.train, *self.dev, *self.test, *lists, *documents, *self.background]
 
 
@@ -148,15 +168,22 @@ def train(config: Training, folder: Path) -> Model:
     """
     started = time.monotonic()
     train_set, dev_set, test_set, leaks = _splits(config)
-    pieces, ordinary = read_background(config.background, config.background_documents)
+    ordinary = read_background(config.background, config.background_documents)
     negative = frozenset([config.negative])
-    train_set += [Example(piece, negative, "", "background") for piece in pieces]
+    train_set += [Example(piece, negative, "", "background") for piece in ordinary.pieces]
     names = list(labelled.count_labels(train_set))
     _check(config, names, train_set, dev_set, test_set)
     texts = [example.text for example in train_set]
     sets = [example.labels for example in train_set]
 
     chosen, trials = _search(config, names, texts, sets, dev_set)
+    hard: list[str] = []
+    if ordinary.more and config.background_hard:
+        first = train_table(texts, sets, names, chosen, config.buckets, [config.seed])
+        hard = _hardest(config, first, names, ordinary.more)
+        train_set += [Example(piece, negative, "", "background") for piece in hard]
+        texts += hard
+        sets += [negative] * len(hard)
 
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [config.seed + member for member in range(config.members)]
@@ -173,7 +200,8 @@ def train(config: Training, folder: Path) -> Model:
         tuple(names), config.negative, table, config.window, slopes, intercepts,
         np.ones(len(names)), {},
     )  # fmt: skip
-    thresholds = _thresholds(config, model, model.probabilities(logits), truth, ordinary)
+    model = replace(model, length_margin=_length_margin(model, ordinary.held_out))
+    thresholds = _thresholds(config, model, model.probabilities(logits), truth, ordinary.held_out)
     card = {
         "name": config.name,
         "trained_on": {
@@ -183,7 +211,11 @@ def train(config: Training, folder: Path) -> Model:
                 "dev": labelled.count_labels(dev_set),
                 "test": labelled.count_labels(test_set),
             },
-            "background": {"pieces": len(pieces), "held_out_documents": len(ordinary)},
+            "background": {
+                "pieces": len(ordinary.pieces),
+                "hard_pieces": len(hard),
+                "held_out_documents": sum(map(len, ordinary.held_out)),
+            },
             "near_duplicates_of_held_out_texts_left_out": leaks,
             "sources": sorted({example.source for example in train_set}),
         },
@@ -191,15 +223,15 @@ def train(config: Training, folder: Path) -> Model:
         "chosen": chosen.model_dump(),
         "search": trials,
         "precision_wanted": config.precision,
+        "keywords_decide": bool(config.keywords),
         "metrics": {
             "dev": _metrics(model, thresholds, dev_set),
             "test": _metrics(model, thresholds, test_set),
         },
     }
-    model = Model(
-        model.labels, model.negative, table, model.window, slopes, intercepts, thresholds, card
-    )
-    write_lexicons(folder, [(entry.label, entry.path) for entry in config.lexicons])
+    model = replace(model, thresholds=thresholds, card=card)
+    lists = (*config.lexicons, *config.keywords)
+    write_lexicons(folder, [(entry.label, entry.path) for entry in lists])
     save(model, folder)
     print(f"trained {config.name} in {time.monotonic() - started:.1f} s: {folder}", file=sys.stderr)
     return model
@@ -276,11 +308,13 @@ def _splits(config: Training) -> tuple[list[Example], list[Example], list[Exampl
         parts = labelled.split(weak, 0.1, 0.1, config.seed)
         rows, dev, test = [*rows, *parts[0]], [*dev, *parts[1]], [*test, *parts[2]]
     for entry in config.documents:
-        tags, source = frozenset(entry.label.split("|")), Path(entry.path).name.split(".")[0]
-        for side, pieces in zip(
-            (rows, dev, test), read_pieces(entry.path, entry.most), strict=True
-        ):
-            side += [Example(piece, tags, "", source) for piece in pieces]
+        sides = read_pieces(entry.path, entry.most, entry.label, entry.column or "")
+        for side, pieces in zip((rows, dev, test), sides, strict=True):
+            side += [
+                Example(piece.text, frozenset(piece.label.split("|")), "", piece.source)
+                for piece in pieces
+                if not entry.labels or piece.label in entry.labels
+            ]
     rows, leaks = labelled.without_leaks(rows, [*dev, *test])
     return rows, dev, test, leaks
 
@@ -303,9 +337,10 @@ def _thresholds(
     model: Model,
     probabilities: npt.NDArray[np.float64],
     truth: npt.NDArray[np.bool_],
-    ordinary: Sequence[str],
+    ordinary: Sequence[Sequence[str]],
 ) -> npt.NDArray[np.float64]:
-    """float64 [labels]: each label's threshold, by precision on dev and alarms on `ordinary`."""
+    """float64 [labels]: each label's threshold, by precision on dev and alarms on `ordinary`,
+    documents by file."""
     harmful = np.array([name != model.negative for name in model.labels])
     # Hate taken for abuse is no false alarm of a filter: above a label's threshold, texts with
     # any label but the negative one are right.
@@ -317,8 +352,11 @@ def _thresholds(
             for p, true in zip(probabilities.T, right.T, strict=True)
         ]
     )
-    if ordinary:
-        alarms = model.probabilities(model.score(pa.array(ordinary, pa.string())).peak)[:, harmful]
+    for documents in ordinary:
+        if not documents:
+            continue
+        scores = model.score(pa.array(documents, pa.string()))
+        alarms = model.peak_probabilities(scores)[:, harmful]
         # One document may set off several labels: give each the whole allowance if it fits.
         for label_share in range(1, harmful.sum() + 1):
             rate = config.background_alarms / label_share
@@ -328,6 +366,36 @@ def _thresholds(
                 break
         thresholds[harmful] = raised
     return np.minimum(thresholds, NEVER)
+
+
+def _hardest(
+    config: Training, table: Table, names: Sequence[str], pieces: Sequence[str]
+) -> list[str]:
+    """The pieces that `table` takes for harmful, most of all first, `background_hard` at most."""
+    logits = score(pa.array(pieces, pa.string()), table, config.window).peak
+    harmful = [k for k, name in enumerate(names) if name != config.negative]
+    worst = logits[:, harmful].max(axis=1) - logits[:, names.index(config.negative)]
+    order = np.argsort(-worst, kind="stable")[: config.background_hard]
+    return [pieces[row] for row in order]
+
+
+def _length_margin(model: Model, ordinary: Sequence[Sequence[str]]) -> float:
+    """How the best window's log-odds grow with the logarithm of a harmless document's length.
+
+    A least-squares slope within the files of `ordinary`, over documents of eight windows and more.
+    """
+    harmful = [k for k, name in enumerate(model.labels) if name != model.negative]
+    lengths, peaks = [], []
+    for documents in ordinary:
+        scores = model.score(pa.array(documents, pa.string()))
+        odds = (scores.peak * model.slopes + model.intercepts)[:, harmful].max(axis=1)
+        long = scores.tokens >= 4 * model.window
+        if long.sum() > 1:
+            logs = np.log(scores.tokens[long])
+            lengths.append(logs - logs.mean())
+            peaks.append(odds[long] - odds[long].mean())
+    x, y = np.concatenate(lengths or [np.zeros(1)]), np.concatenate(peaks or [np.zeros(1)])
+    return round(max(0.0, float(x @ y / max(1e-9, float(x @ x)))), 4)
 
 
 def _metrics(

@@ -3,19 +3,29 @@
 import csv
 import gzip
 import json
+from dataclasses import replace
 
 import fasttext
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from classifiers import calibration, linear
 from classifiers.background import read_background, unseen
 from classifiers.labels import Example, read_labels, split, without_leaks
-from classifiers.model import FastText, load, quantise, sigmoid, train_table, word_slots
+from classifiers.model import (
+    LONG_WINDOWS,
+    FastText,
+    load,
+    quantise,
+    sigmoid,
+    train_table,
+    word_slots,
+)
 from classifiers.scoring import score
 from classifiers.tokens import token_text
-from classifiers.train import Training, ensure_model, main, train
+from classifiers.train import Training, _hardest, ensure_model, main, train
 from corpus.settings import UserError
 
 GOOD = "我们 讨论 证券 市场 的 法律 制度 和 公司 年度 报告 财务 数据 学校 图书馆 天气".split()  # noqa: SIM905
@@ -161,14 +171,15 @@ def test_background_raises_thresholds_until_few_documents_are_flagged(config, tm
     path = tmp_path / "ordinary.jsonl.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    pieces, held_out = read_background([str(path)], 150)
+    background = read_background([str(path)], 150)
+    pieces, (held_out,) = background.pieces, background.held_out
     assert len(pieces) + len(held_out) == 150
     assert len(held_out) > 20
     assert len(unseen(str(path), 150)) == 50
     assert not set(unseen(str(path), 150)) & {*pieces, *held_out}
     changed = config.model_copy(update={"background": (str(path),), "background_alarms": 0.0})
     model = train(changed, tmp_path / "model")
-    probabilities = model.probabilities(model.score(pa.array(held_out)).peak)
+    probabilities = model.peak_probabilities(model.score(pa.array(held_out)))
     assert (probabilities[:, 0] < model.thresholds[0]).all()
     path.write_bytes(gzip.compress(b'{"text": "x"}\n[]\n'))
     with pytest.raises(UserError, match=r"ordinary\.jsonl\.gz:2: not a JSON object"):
@@ -191,6 +202,51 @@ def test_documents_with_one_label_each(tmp_path):
     model = train(config, tmp_path / "model")
     assert model.card["metrics"]["test"]["macro_f1"] > 0.9
     assert set(model.card["trained_on"]["splits"]["test"]) == {"law", "spam"}
+    # The same documents as a run's Parquet, labels in a column; rows without one are passed over.
+    rows = [
+        {"text": json.loads(line)["text"], "kind": name}
+        for name in ("law", "spam")
+        for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    ]
+    (tmp_path / "documents").mkdir()
+    table = pa.Table.from_pylist([*rows, {"text": "x", "kind": None}, {"text": "x", "kind": "y"}])
+    pq.write_table(table, tmp_path / "documents" / "part.parquet")
+    documents = [{"path": str(tmp_path / "documents"), "column": "kind", "labels": ["law", "spam"]}]
+    again = train(Training(**config.model_dump() | {"documents": documents}), tmp_path / "again")
+    assert again.card["trained_on"]["splits"] == model.card["trained_on"]["splits"]
+    assert again.card["metrics"]["test"]["macro_f1"] > 0.9
+    with pytest.raises(ValueError, match="either `label` or `column`"):
+        Training(name="x", documents=[{"path": "x"}])
+
+
+def test_hard_negatives_are_the_pieces_that_look_most_harmful(config, tmp_path):
+    # One document of calm pieces, and in its middle a stretch of the words that gambling has.
+    law = "".join(sentences(GOOD, 300, 3)) + "".join(sentences(BAD, 8, 4))
+    path = tmp_path / "law.jsonl"
+    path.write_text("".join(json.dumps({"text": law + str(k)}) + "\n" for k in range(8)))
+    more = read_background([str(path)], 8).more
+    table = train_table(
+        sentences(GOOD, 50, 5) + sentences(BAD, 50, 6),
+        [frozenset(["normal"])] * 50 + [frozenset(["gambling"])] * 50,
+        ["gambling", "normal"], FastText(epochs=10, svm_share=0.0), 1024, [1],
+    )  # fmt: skip
+    hard = _hardest(
+        config.model_copy(update={"background_hard": 3}), table, ["gambling", "normal"], more
+    )
+    assert len(hard) == 3
+    assert all(any(word in piece for word in BAD) for piece in hard)
+
+
+def test_a_long_documents_best_window_counts_less(model_folder):
+    model = load(str(model_folder))
+    strict = replace(model, length_margin=1.0)
+    text = "".join(sentences(GOOD, 1000, 3))
+    scores = model.score(pa.array([text, text[:400]]))
+    windows = scores.tokens[0] / (model.window / 2)
+    before, after = model.peak_probabilities(scores), strict.peak_probabilities(scores)
+    odds = np.log(before / (1 - before)) - np.log(after / (1 - after))
+    assert odds[0] == pytest.approx(np.log(windows / LONG_WINDOWS))
+    assert (before[1] == after[1]).all()
 
 
 def test_threshold_is_the_lowest_with_the_wanted_precision():

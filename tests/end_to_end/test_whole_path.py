@@ -59,7 +59,7 @@ def slice_of_the_demo(folder: Path) -> Path:
     (folder / "harm.yaml").write_text(yaml.safe_dump(harm))
     for stage in recipe["stages"]:
         if "harm" in stage:
-            stage["harm"]["train"] = str(folder / "harm.yaml")
+            stage["harm"] = {"train": str(folder / "harm.yaml")}
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -85,7 +85,7 @@ def run_dir(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_every_document_is_accounted_for(run_dir: Path) -> None:
     run = Run(str(run_dir))
     records = list(run.stages.values())
-    assert len(records) == 12
+    assert len(records) == 13
     for before, after in itertools.pairwise(records):
         assert before.kept == after.documents_in
         assert after.documents_in == after.kept + after.dropped
