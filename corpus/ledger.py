@@ -1,4 +1,4 @@
-"""What became of every document: the funnel, one document's story, samples of what was dropped.
+"""What became of every document: the funnel, edits by rule, one document's story, samples.
 
     python -m corpus.ledger runs/demo
     python -m corpus.ledger runs/demo --doc ID [--diff]
@@ -12,6 +12,7 @@ import difflib
 import itertools
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from corpus.dedup.report import report_lines
 from corpus.records import StageRecord, read_record
 from corpus.settings import UserError, command
 
@@ -218,6 +220,40 @@ def funnel_table(run: Run) -> Table:
     return table
 
 
+def edits_table(run: Run) -> Table | None:
+    """What the cleaning stages changed in the texts, by rule; None where no stage counts it."""
+    table = Table(title="what was edited", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("stage", "by the rule", "documents", "characters"):
+        justify = "left" if name in ("stage", "by the rule") else "right"
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for stage in run.stages:
+        for position, (rule, (documents, characters)) in enumerate(edits(run, stage).items()):
+            table.add_row("" if position else stage, rule, f"{documents:,}", f"{characters:,}")
+        table.add_section()
+    return table if table.row_count else None
+
+
+def edits(run: Run, stage: str) -> dict[str, tuple[int, int]]:
+    """What each rule of a rewriting stage changed: documents and characters, most first.
+
+    Empty where the stage counts no edits.
+    """
+    columns = [name for name in run.stages[stage].columns if name.endswith("edits")]
+    if not columns:
+        return {}
+    documents: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
+    for batch in run.decided(stage).to_batches(columns=columns):
+        for column in batch.columns:
+            first, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+            counts = {"rule": column.keys[first:end], "n": column.items[first:end]}
+            sums = pa.table(counts).group_by("rule").aggregate([("n", "sum"), ("n", "count")])
+            for row in sums.to_pylist():
+                characters[row["rule"]] += row["n_sum"]
+                documents[row["rule"]] += row["n_count"]
+    return {rule: (documents[rule], count) for rule, count in characters.most_common()}
+
+
 def story_lines(run: Run, doc_id: str) -> Iterator[str]:
     """One document's story, line by line."""
     decisions = run.story(doc_id)
@@ -352,9 +388,24 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             _print_sample(run, options.stage, options.rule, options.sample, console)
     elif options.json:
-        print(json.dumps([vars(r) for r in run.stages.values()], ensure_ascii=False, indent=1))
+        records = [
+            vars(record)
+            | {
+                "edits": {
+                    rule: {"documents": documents, "characters": characters}
+                    for rule, (documents, characters) in edits(run, record.stage).items()
+                }
+            }
+            for record in run.stages.values()
+        ]
+        print(json.dumps(records, ensure_ascii=False, indent=1))
     else:
         console.print(funnel_table(run))
+        edited = edits_table(run)
+        if edited is not None:
+            console.print(edited)
+        for line in report_lines(run):
+            console.print(Text(line))
     return 0
 
 
