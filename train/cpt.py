@@ -40,8 +40,9 @@ from train.launch import Ranks
 from train.learning_rate import learning_rate
 from train.meter import Meter, StepResult
 from train.model import first_model, model_shape, save_weights, saved_model, saved_weights
+from train.plan_report import describe
 from train.run_config import RunConfig, deepspeed_config, read_run_config, zero_stage
-from train.run_plan import PhasePlan, RunPlan, describe, plan_run
+from train.run_plan import PhasePlan, RunPlan, plan_run
 from train.throughput import matrix_weights, phase_flops
 from train.watch import LossWatch, poison
 

@@ -1,7 +1,7 @@
 """What a run config comes to: steps, phases, parameters, memory and hours, before any of it starts.
 
-Everything here follows from files on disk and the number of ranks, so `--plan` shows exactly what
-a run will do.
+Everything here follows from files on disk and the number of ranks, so `--plan` (its text is in
+`train.plan_report`) shows exactly what a run will do.
 """
 
 import math
@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from transformers import PreTrainedConfig
 
 from corpus.settings import UserError, load
 from tokenization.manifest import Manifest, read_manifest
 from train.buckets import buckets_of
 from train.model import model_shape
-from train.run_config import Phase, RunConfig, deepspeed_config, zero_stage
+from train.run_config import Phase, RunConfig
 from train.schedule import Schedule
 from train.stream import Stream
-from train.throughput import matrix_weights, peak_flops, phase_flops
 
 
 @dataclass(frozen=True)
@@ -114,9 +111,11 @@ def plan_run(run: RunConfig, ranks: int, resumed: Mapping[str, Any] | None = Non
         accumulation_steps = max(accumulation_steps, math.ceil(share / run.micro_batch_tokens))
     fewest = min(leg.sequences for leg in stream.legs)
     if fewest < ranks * accumulation_steps:
+        enough = ranks * accumulation_steps
         raise UserError(
             f"batch_tokens: {fewest} sequences a step are too few for {ranks} ranks with "
-            f"{accumulation_steps} micro-batches each; raise it, or lower micro_batch_tokens"
+            f"{accumulation_steps} micro-batches each, which take {enough}: set it to "
+            f"{enough * longest:,} or more, or raise micro_batch_tokens"
         )
     shape = model_shape(run)
     shape.vocab_size = vocabulary_rows(run, shape, manifest)
@@ -157,86 +156,3 @@ def _phases(run: RunConfig, stream: Stream) -> tuple[PhasePlan, ...]:
         plans.append(PhasePlan(phase.name, first, end, phase))
         first = end
     return tuple(plans)
-
-
-def describe(run: RunConfig, ranks: int, mfu: float, device: str) -> str:
-    """The text of `--plan`: a table of parameters, memory by part, steps and hours."""
-    plan = plan_run(run, ranks)
-    shape = plan.shape
-    blocks, head = matrix_weights(shape)
-    tied = bool(shape.tie_word_embeddings)
-    tables = head * (1 if tied else 2)
-    total = blocks + tables
-    table = Table(title=f"{run.name}: {ranks} rank(s), {device}", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    table.add_row("parameters (norms not counted)", f"{total:,}")
-    table.add_row("  in the blocks", f"{blocks:,}")
-    table.add_row(f"  in the vocabulary's rows ({'tied' if tied else 'two tables'})", f"{tables:,}")
-    table.add_row("buckets", str(len(plan.bucket_names)))
-    table.add_row("steps", f"{plan.steps:,}")
-    table.add_row("tokens a step", f"{plan.batch_tokens:,}")
-    table.add_row("  micro-batches a rank and step", f"{plan.accumulation_steps:,}")
-    peak = peak_flops(device)
-    hours = 0.0
-    for phase in plan.phases:
-        flops = phase_flops(shape, phase.settings)
-        tokens = plan.stream.tokens_before(phase.end) - plan.stream.tokens_before(phase.first)
-        # Without looking at the documents: causal attention over half of each sequence.
-        work = flops.of(tokens, tokens * plan.schedule.longest_sequence / 2)
-        share = trained_share(shape, phase.settings)
-        table.add_row(f"phase {phase.name}", f"{phase.steps:,} steps, {tokens:,} tokens")
-        table.add_row("  trained parameters", f"{round(share):,}")
-        for part, size in memory_parts(run, shape, phase.settings, ranks).items():
-            table.add_row(f"  {part}", f"{size / 2**30:,.2f} GiB")
-        if peak is not None:
-            spent = work / (peak * mfu * ranks) / 3600
-            hours += spent
-            table.add_row(f"  hours at {mfu:.0%} MFU", f"{spent:,.2f}")
-    if peak is None:
-        table.add_row("hours", f"unknown: no peak is known for '{device}'")
-    else:
-        table.add_row(f"hours in all at {mfu:.0%} MFU", f"{hours:,.2f}")
-    console = Console(width=96)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
-
-
-def trained_share(shape: PreTrainedConfig, phase: Phase) -> float:
-    """How many parameters a phase trains (norms not counted)."""
-    blocks, head = matrix_weights(shape)
-    tied = bool(shape.tie_word_embeddings)
-    if phase.train == "all":
-        return blocks + head * (1 if tied else 2)
-    if phase.train == "lora":
-        hidden = shape.hidden_size
-        return shape.num_hidden_layers * phase.lora.rank * len(phase.lora.targets) * 2.0 * hidden
-    return head * (1 if tied else len(phase.train))
-
-
-def memory_parts(
-    run: RunConfig, shape: PreTrainedConfig, phase: Phase, ranks: int
-) -> dict[str, float]:
-    """Bytes on each device by part, before what is freed and reused inside a step.
-
-    Activations follow Korthikanti et al. 2022 (arXiv 2205.05198) for a block without a stored
-    attention matrix: 34 bytes a token and hidden unit in 16 bits, 2 with full checkpointing.
-    """
-    blocks, head = matrix_weights(shape)
-    tied = bool(shape.tie_word_embeddings)
-    total = blocks + head * (1 if tied else 2)
-    trained = trained_share(shape, phase)
-    stage = zero_stage(deepspeed_config(run, 1))
-    wide = 2 if run.precision.weights == "bf16" else 4
-    split = [1, ranks, ranks, ranks]
-    optimizer = (12 if run.precision.weights == "bf16" else 8) * trained / split[stage]
-    per_unit = 2 if run.precision.activation_checkpointing else 34
-    units = run.micro_batch_tokens * shape.hidden_size * shape.num_hidden_layers
-    return {
-        "weights": wide * total / (ranks if stage == 3 else 1),
-        "gradients": wide * trained / (ranks if stage >= 2 else 1),
-        "optimizer state" + (" and fp32 weights" if wide == 2 else ""): optimizer,
-        "activations (estimate)": units * per_unit * wide / 2,
-        "output layer's pieces and gradient": 4096 * shape.vocab_size * 8.0 + 4 * head,
-    }

@@ -94,6 +94,8 @@ def test_a_tied_model_grows_learns_its_new_rows_and_then_adapters(
     }
     for name in adapted:
         assert torch.linalg.matrix_rank(last[name] - rows[name], rtol=1e-4) <= 4
+    events = [e for e in records_of(config, "event") if e["event"] == "phase"]
+    assert [e["trained_parameters"] for e in events] == [VOCABULARY * 32, 4 * 2 * (64 + 80)]
     model, report = AutoModelForCausalLM.from_pretrained(
         folder_of(config) / "model", output_loading_info=True
     )
