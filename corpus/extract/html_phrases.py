@@ -37,6 +37,19 @@ CHINESE = (
     "仅提供信息(?:存储|发布)", "不代表.{0,20}(?:立场|观点)", "点击下载",
     "登录后.{0,6}(?:评论|回复|查看)", "下载.{0,10}(?:APP|客户端)",
 )  # fmt: skip
+ENGLISH_KEYS = (
+    b"newsletter", b"cookie", b"rights reserved", b"terms", b"privacy", b"follow us", b"log in ",
+    b"logged in ", b"leave a ", b" app", b"javascript", b"email address", b"this topic", b"tell us",
+)  # fmt: skip
+CHINESE_KEYS = tuple(
+    key.encode()
+    for key in (
+        "版权所有", "未经", "转载", "扫一扫", "扫码", "公众号", "备", "icp证", "举报", "仅提供",
+        "不代表", "下载", "登录后",
+    )
+)  # fmt: skip
+"""In lower case; every phrase holds one: looked for before the phrases, at a hundredth of the
+time."""
 PHRASES = re.compile("|".join((*ENGLISH, *CHINESE)).encode(), re.I)
 MACROS = re.compile(rb"\\(?:newcommand|DeclareMathOperator|renewcommand|require)\b")
 """Blocks that define LaTeX macros for a page's formulas show nothing."""
@@ -67,6 +80,12 @@ def sites_own(tape: Tape, blocks: Blocks, chosen: npt.NDArray[np.bool_]) -> list
     for k in map(int, np.flatnonzero(chosen)):
         piece = tape.source[tape.start[blocks.first[k]] : tape.end[blocks.last[k]]]
         is_short = blocks.tokens[k] <= MOST_TOKENS and len(piece) < 4000
-        if (is_short and PHRASES.search(piece)) or MACROS.search(piece[:60]):
+        if (is_short and _says_one(piece)) or MACROS.search(piece[:60]):
             found.append(k)
     return found
+
+
+def _says_one(piece: bytes) -> bool:
+    lower = piece.lower()
+    keys = ENGLISH_KEYS if piece.isascii() else (*ENGLISH_KEYS, *CHINESE_KEYS)
+    return any(key in lower for key in keys) and PHRASES.search(piece) is not None
