@@ -13,10 +13,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.reading.archives import warc_records, zip_records
+from corpus.reading.archives import zip_records
 from corpus.reading.listing import SourceFile
 from corpus.reading.records_base import Record, error_text, open_stream
 from corpus.reading.source import Source
+from corpus.reading.warc import warc_records
 
 READ_ERRORS = (OSError, EOFError, ValueError, pa.ArrowException, lzma.LZMAError)
 """What storage, decompression and decoding raise; zlib.error is caught by `_open`."""

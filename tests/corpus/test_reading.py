@@ -87,25 +87,7 @@ def test_a_file_that_is_no_parquet_and_one_too_large_are_documents_with_a_failur
     assert records(small)[0].failure == "too_large: more than 1 MB"
 
 
-def test_the_responses_of_a_warc_and_the_members_of_a_zip_are_documents(folder: Path):
-    def entry(kind: str, body: bytes) -> bytes:
-        head = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: http://e.x/\r\n"
-        head += f"WARC-Date: 2024-05-06T00:00:00Z\r\nContent-Length: {len(body)}\r\n\r\n"
-        return gzip.compress(head.encode() + body + b"\r\n\r\n")
-
-    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=gbk\r\n"
-    chunked = page + b"Transfer-Encoding: chunked\r\n\r\n3\r\n<p>\r\n1\r\nA\r\n0\r\n\r\n"
-    image = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\nPNG"
-    whole = entry("warcinfo", b"x") + entry("response", chunked) + entry("response", image)
-    (folder / "crawl.warc.gz").write_bytes(whole + entry("response", page)[:-30])
-    found = records(Source(name="crawl", path="crawl.warc.gz", format="warc"))
-    assert [(r.locator, r.payload, r.media) for r in found[:2]] == [
-        ("crawl.warc.gz#1", b"<p>A", "html"),
-        ("crawl.warc.gz#2", None, None),
-    ]
-    assert (found[0].url, found[0].extra) == ("http://e.x/", {"crawled": "2024-05-06"})
-    assert found[1].failure == "unsupported_media: image/png"
-    assert found[2].failure.startswith("unreadable: after record ")
+def test_the_members_of_a_zip_are_documents(folder: Path):
     with zipfile.ZipFile(folder / "pages.zip", "w") as archive:
         archive.writestr("a/b.html", "<p>B")
         archive.writestr("big.html", b"x" * 1_000_001, zipfile.ZIP_DEFLATED)
