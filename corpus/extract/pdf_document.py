@@ -8,6 +8,7 @@ import pymupdf
 from corpus.extract.pdf_formulas import take_formulas
 from corpus.extract.pdf_joins import joined, table_text
 from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
+from corpus.extract.pdf_neural import drop_model_furniture, regions
 from corpus.extract.pdf_ocr import OcrError, recognise
 from corpus.extract.pdf_paragraphs import Block, paragraphs, usual_size
 from corpus.extract.pdf_rules import read_rules
@@ -104,6 +105,11 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
     read.size = usual_size([page.lines for page in pages])
     for number, page in zip(numbers, pages, strict=True):
         blocks: list[Block] = []
+        boxes = None
+        if settings.layout == "neural" and page.matrix is None:
+            found = regions(document[number])
+            drop_model_furniture(page, found)
+            boxes = [region for region in found if region.kind == "table"]
         if page.signs:
             try:
                 blocks = take_formulas(page, read_rules(document[number], page.matrix)[0])
@@ -112,7 +118,7 @@ def read_pages(document: pymupdf.Document, settings: PdfSettings) -> Read:
         rest = page.lines
         if settings.tables and rest:
             try:
-                tables = find_tables(document[number], page)
+                tables = find_tables(document[number], page, boxes)
             except ERRORS as error:
                 read.failures.append(f"tables of page {number + 1}: {error}")
                 tables = []

@@ -21,8 +21,8 @@ PAGE_NUMBER = re.compile(
     r"[\W_]*(?:第\s*)?(?:page\s*)?(?:\d{1,4}|[ivxl]{1,6})(?:\s*[页頁])?(?:\s*(?:/|of|共)\s*\d{1,4}\s*[页頁]?)?[\W_]*",
     re.I,
 )
-# Ligatures stay as the file has them: folding them is the cleaning of characters' task.
 NUMBER_LIKE = re.compile(r"\d\S*")
+# Ligatures stay as the file has them: folding them is the cleaning of characters' task.
 FLAGS = (
     pymupdf.TEXT_PRESERVE_LIGATURES
     | pymupdf.TEXT_PRESERVE_WHITESPACE

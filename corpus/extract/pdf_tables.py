@@ -6,12 +6,14 @@ end, so that cells of several lines become one.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pymupdf
 
 from corpus.extract.pdf_lines import NUMBER_LIKE, SPACE_IN_HAN, Line, PageLines
+from corpus.extract.pdf_neural import Region
 from corpus.extract.pdf_paragraphs import join_lines, prose
 from corpus.extract.pdf_rules import Grid, Rule, find_grids, read_rules
 
@@ -93,11 +95,15 @@ class _Row:
         )
 
 
-def find_tables(source: pymupdf.Page, page: PageLines) -> list[Table]:
-    """The tables among the lines of a page."""
+def find_tables(
+    source: pymupdf.Page, page: PageLines, boxes: Sequence[Region] | None = None
+) -> list[Table]:
+    """The tables among the lines of a page, or in the boxes where somebody else has found them."""
     lines = page.lines
     if not page.words:
         return []
+    if boxes is not None:
+        return _in_boxes(source, page, boxes)
     running = prose(lines)
     loose = [line for line in lines if id(line) not in running]
     numeric = sum(len(NUMBER_LIKE.findall(line.text)) >= 3 for line in loose)
@@ -119,6 +125,32 @@ def find_tables(source: pymupdf.Page, page: PageLines) -> list[Table]:
         table = _unruled(region, across)
         if table is not None:
             tables.append(table)
+    return tables
+
+
+def _in_boxes(source: pymupdf.Page, page: PageLines, boxes: Sequence[Region]) -> list[Table]:
+    """The tables in boxes that surely hold one each."""
+    if not boxes:
+        return []
+    across, upright = read_rules(source, page.matrix)
+    grids = find_grids(across, upright)
+    words = _words(page)
+    tables: list[Table] = []
+    used: set[int] = set()
+    for box in boxes:
+        held = {id(line) for line in page.lines if box.holds(line) and id(line) not in used}
+        own = [word for word in words if id(word.line) in held]
+        table = None
+        for grid in grids:
+            inside = [word for word in own if _is_inside(word, grid)]
+            if len(inside) > 0.6 * len(own):
+                table = _ruled(grid, inside)
+                break
+        if table is None:
+            table = _unruled(_rows(own), across, is_sure=True)
+        if table is not None:
+            tables.append(table)
+            used |= {id(line) for line in table.lines}
     return tables
 
 
@@ -344,13 +376,16 @@ def _regions(rows: list[_Row]) -> list[list[_Row]]:
     return [r for r in regions if sum(len(row.texts) >= 2 for row in r) >= 2]
 
 
-def _unruled(region: list[_Row], across: list[Rule]) -> Table | None:
+def _unruled(region: list[_Row], across: list[Rule], is_sure: bool = False) -> Table | None:
     region = _trimmed(region)
     full = [row for row in region if len(row.texts) >= 2]
     if len(full) < 2:
         return None
     texts = [text.text for row in full for text in row.texts]
     is_boxed = _is_boxed(region, across)
+    columns = _columns(region)
+    if is_sure:
+        return _table(region, columns, across, least=0.2) if len(columns) > 1 else None
     is_small = len(full) < MIN_ROWS
     if is_small and not (is_boxed and any(map(str.isalpha, "".join(texts[: len(texts) // 2])))):
         return None
@@ -360,15 +395,21 @@ def _unruled(region: list[_Row], across: list[Rule]) -> Table | None:
         return None
     if length > PROSE * (1 + numbers) or (numbers < 0.15 and (length > 22 or not is_boxed)):
         return None
-    columns = _columns(region)
     if len(columns) < 2 or (len(columns) == 2 and numbers < 0.25 and not is_boxed):
         return None
-    grid = [_cells(row, columns) for row in region]
-    if _is_chart(grid):
+    if _is_chart([_cells(row, columns) for row in region]):
         return None
+    return _table(region, columns, across, least=0.8 if is_small else 0.35)
+
+
+def _table(
+    region: list[_Row], columns: list[tuple[float, float]], across: list[Rule], least: float
+) -> Table | None:
+    """The rows in their columns; None where less than `least` of the cells are filled."""
+    grid = [_cells(row, columns) for row in region]
     rows = _merge_rows(region, grid, _wide(region, across))
     filled = sum(bool(text) for row in rows for text in row)
-    if len(rows) < 2 or filled < (0.8 if is_small else 0.35) * len(rows) * len(columns):
+    if len(rows) < 2 or filled < least * len(rows) * len(columns):
         return None
     lines = {id(word.line): word.line for row in region for x in row.texts for word in x.words}
     return Table(list(lines.values()), rows)

@@ -29,6 +29,9 @@ class PdfSettings(Settings):
     """Pages beyond this are left out, which `extra` then says as `pages_left_out`."""
     tables: bool = True
     """Look for tables and write them as Markdown."""
+    layout: Literal["rules", "neural"] = "rules"
+    """Who says where tables, headers and footers are: our rules, or PyMuPDF's layout model, which
+    takes about a CPU second a page and the extra `neural` (AGPL-3.0 or commercial)."""
     formulas: bool = False
     """Write formulas as LaTeX: inline in `$`, those that are set off in `$$`. What they are made
     of are fonts and places, so some come out wrong; without, their signs stay as they stand."""

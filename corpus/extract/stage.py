@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 
 from corpus.document import DOCUMENT, RAW
 from corpus.extract.documents import warm_up
+from corpus.extract.pdf_neural import require_model
 from corpus.extract.sandbox import Outcome, Sandbox
 from corpus.extract.settings import ExtractSettings
 from corpus.stage import BatchStage, verdicts
@@ -44,6 +45,8 @@ class Extract(BatchStage):
     def decide(self, documents: DataFrame) -> DataFrame:
         # Compiled here once and cached, what the workers run is loaded by them in no time.
         warm_up()
+        if self.config.pdf.layout == "neural":
+            require_model()
         return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:

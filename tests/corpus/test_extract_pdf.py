@@ -1,13 +1,17 @@
 """PDFs: columns, paragraphs, furniture and tables, on documents drawn here."""
 
+import importlib.util
 import shutil
 
 import pymupdf
 import pytest
 
+from corpus.extract import pdf_document
 from corpus.extract.pdf_document import extract_pdf, read_pages
+from corpus.extract.pdf_neural import Region, require_model
 from corpus.extract.pdf_paragraphs import join_lines
 from corpus.extract.settings import PdfSettings
+from corpus.settings import UserError
 
 SETTINGS = PdfSettings()
 
@@ -220,3 +224,24 @@ def test_a_ruled_table_has_the_cells_of_its_grid():
         "| Name | Share of capital in % |  |\n| --- | --- | --- |\n| Kappa Limited | 1 | 2 |\n"
         "| Lambda | 3 | 4 |"
     )
+
+
+def test_the_layout_model_says_where_tables_and_headers_are(monkeypatch):
+    page = (document := pymupdf.open()).new_page()
+    page.insert_text((72, 50), "A header that stands on one page only")
+    for n, row in enumerate((("Term", "What it means"), ("Alpha", "The first"), ("Beta", "Next"))):
+        for x, cell in zip((72, 220), row, strict=True):
+            page.insert_text((x, 120 + 16 * n), cell)
+    assert "|" not in extracted(document).text
+    boxes = [Region(70, 40, 400, 55, "page-header"), Region(70, 105, 400, 160, "table")]
+    monkeypatch.setattr(pdf_document, "regions", lambda page: boxes)
+    found = extract_pdf(document.tobytes(), PdfSettings(layout="neural"))
+    assert found.text == (
+        "| Term | What it means |\n| --- | --- |\n| Alpha | The first |\n| Beta | Next |"
+    )
+
+
+def test_a_missing_layout_model_is_told_with_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="install the extra `neural`"):
+        require_model()
