@@ -1,9 +1,11 @@
 """Annotate candidates: in the browser here, or in Label Studio; then agree on the labels.
 
   serve    a local page: one text at a time, hits marked, one key a label; several annotators
-  export   candidates as Label Studio tasks (JSON), and the labelling interface (XML)
-  import   Label Studio's export (JSON) as annotations (JSON lines)
-  agree    Cohen's and Fleiss' kappa, labels where more than half agree, conflicts to adjudicate
+  export   candidates as Label Studio tasks (JSON) with the labelling interface (XML), or as a table
+           (CSV) with an empty column `label`, to be filled in a spreadsheet
+  import   Label Studio's export (JSON) or a filled table (CSV) as annotations (JSON lines)
+  agree    Cohen's and Fleiss' kappa, labels where more than half agree, conflicts to adjudicate:
+           serve them as candidates to a third person, and let all the files agree again
 
 Annotations are JSON lines, one for each text and annotator: id, annotator, labels, text, lang,
 source. The file is only ever appended to; of several lines for one text and annotator the last one
@@ -22,7 +24,7 @@ from xml.sax.saxutils import quoteattr
 
 from classifiers.agreement import Annotation, adjudicate, overall_kappa, pairwise_kappa
 from classifiers.annotation_page import server
-from classifiers.candidates import read_candidates
+from classifiers.candidates import draw_key, read_candidates
 from classifiers.labels import LABEL
 from corpus.settings import UserError, command
 
@@ -141,6 +143,49 @@ def from_label_studio(path: Path) -> list[Annotation]:
     return found
 
 
+def write_table(path: Path, candidates: Path) -> int:
+    """Write candidates as a CSV whose column `label` is to be filled; return how many there are."""
+    rows = read_candidates(candidates)
+    with path.open("w", encoding="utf-8-sig", newline="") as file:  # with a BOM, for spreadsheets
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("doc_id", "label", "annotator", "text", "lang", "source", "words"))
+        for row in rows:
+            values = ("", "", row.text, row.lang, row.source, row.words)
+            writer.writerow((row.doc_id or draw_key(row.text, 0), *values))
+    return len(rows)
+
+
+def from_table(path: Path) -> list[Annotation]:
+    """The annotations in a filled table; rows without a label are left out.
+
+    Several labels are joined by |. Without a column `annotator` it is the file's name.
+
+    Raises:
+        UserError: the file cannot be read, or a row is none.
+    """
+    csv.field_size_limit(1 << 30)
+    found = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if not (row["label"] or "").strip():
+                    continue
+                labels = [label.strip() for label in row["label"].split("|")]
+                key = row.get("doc_id") or draw_key(row["text"], 0)
+                person = (row.get("annotator") or "").strip() or path.stem
+                found.append(
+                    parse_annotation({**row, "id": key, "annotator": person, "labels": labels})
+                )
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{path}:1: the columns `text` and `label` must be there") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}:{reader.line_num}: not an annotation: {error}") from error
+    return found
+
+
 def write_labels(path: Path, annotations: Iterable[Annotation]) -> None:
     """Write a label file (text, label, lang, source)."""
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -188,12 +233,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--candidates", type=Path, required=True, help="CSV with a column `text`")
         sub.add_argument("--labels", type=_labels, required=True, help="by commas, at most nine")
-        sub.add_argument("--out", type=Path, required=True, help="annotations, or tasks")
+        sub.add_argument(
+            "--out", type=Path, required=True, help="annotations; or tasks (.json or .csv)"
+        )
         if name == "serve":
             sub.add_argument("--port", type=int, default=8765, help="on the loopback interface")
             sub.add_argument("--open", action="store_true", help="open the browser")
-    sub = commands.add_parser("import", help="read Label Studio's export")
-    sub.add_argument("export", type=Path, help="its JSON file")
+    sub = commands.add_parser("import", help="read Label Studio's export or a filled table")
+    sub.add_argument("export", type=Path, help="its JSON file, or the CSV")
     sub.add_argument("--out", type=Path, required=True, help="annotations (JSON lines)")
     sub = commands.add_parser("agree", help="kappa, labels, conflicts")
     sub.add_argument("annotations", type=Path, nargs="+", help="JSON-lines files")
@@ -202,6 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.command == "serve":
         _serve(options)
+    elif options.command == "export" and options.out.suffix == ".csv":
+        count = write_table(options.out, options.candidates)
+        print(f"{count} texts to label with {', '.join(options.labels)}: {options.out}")
     elif options.command == "export":
         tasks = label_studio_tasks(options.candidates)
         options.out.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), "utf-8")
@@ -209,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         interface.write_text(label_studio_interface(options.labels), "utf-8")
         print(f"{len(tasks)} tasks: {options.out}; the interface: {interface}")
     elif options.command == "import":
-        found = from_label_studio(options.export)
+        table = options.export.suffix == ".csv"
+        found = from_table(options.export) if table else from_label_studio(options.export)
         options.out.write_text("".join(map(annotation_line, found)), "utf-8")
         print(f"{len(found)} annotations: {options.out}")
     else:

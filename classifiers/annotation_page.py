@@ -136,6 +136,9 @@ def server(
             except (ValueError, KeyError, TypeError) as error:
                 self._send(HTTPStatus.BAD_REQUEST, {"error": str(error)})
                 return
+            except OSError as error:  # a full disk, a file that is not writable: the page says it
+                self._send(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": str(error)})
+                return
             self._send(HTTPStatus.OK, session.next(annotator))
 
         def log_message(self, format: str, *args: object) -> None:

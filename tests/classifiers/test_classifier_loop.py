@@ -244,6 +244,29 @@ def test_label_studio_there_and_back(tmp_path):
         annotate.from_label_studio(tasks)
 
 
+def test_a_table_is_filled_in_a_spreadsheet_and_read_back(tmp_path):
+    write_candidates(tmp_path / "c.csv", [candidate("s", "k", "文本"), candidate("s", "l", "x,y")])
+    table, out = tmp_path / "table.csv", tmp_path / "a.jsonl"
+    arguments = ["export", "--candidates", str(tmp_path / "c.csv"), "--labels", "normal,bad"]
+    assert annotate.main([*arguments, "--out", str(table)]) == 0
+    assert table.read_text("utf-8-sig").splitlines() == [
+        "doc_id,label,annotator,text,lang,source,words",
+        "id-k,,,文本,zh,web,",
+        'id-l,,,"x,y",zh,web,',
+    ]
+    table.write_text(table.read_text("utf-8-sig").replace("id-l,,,", "id-l,bad|normal,Bo,"))
+    assert annotate.main(["import", str(table), "--out", str(out)]) == 0
+    assert annotate.read_annotations([out]) == [
+        Annotation("id-l", "Bo", ("bad", "normal"), "x,y", "zh", "web")
+    ]
+    table.write_text("text,label\nhello,not a label\n")
+    with pytest.raises(UserError, match=r"table\.csv:2: not an annotation"):
+        annotate.from_table(table)
+    table.write_text("text\nhello\n")
+    with pytest.raises(UserError, match="the columns `text` and `label`"):
+        annotate.from_table(table)
+
+
 def test_evaluation_page_escapes_and_hides_texts(folder, tmp_path):
     with (tmp_path / "test.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
