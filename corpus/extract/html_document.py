@@ -11,7 +11,7 @@ from corpus.extract.html_code import find_code
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
 from corpus.extract.html_lists import PageLinks, is_list, link_line, link_nodes, page_links
-from corpus.extract.html_math import find_formulas, notation
+from corpus.extract.html_math import Notation, find_formulas
 from corpus.extract.html_phrases import headlines, sites_own
 from corpus.extract.html_render import Page, plain_text, render
 from corpus.extract.html_select import select
@@ -78,8 +78,7 @@ def page_text(markup: str, settings: HtmlSettings) -> PageText:
     chosen[sites_own(tape, found, chosen & ~is_code[found.owner])] = False
     if not is_thread:
         chosen[headlines(tape, found, chosen, facts.title)] = False
-    written = notation(tape.source)
-    page = Page(tape, bits, found, skip, formulas, code, tables, written, settings)
+    page = Page(tape, bits, found, skip, formulas, code, tables, Notation(tape.source), settings)
     listed = 0
     if not (is_thread or facts.is_article):
         links = page_links(tape, found, bits)

@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
@@ -28,6 +29,7 @@ LIKELY = re.compile(rb"latex|tex|math|formula|equation|eeimg|data-expr|ql-img|ch
 LATEX_SIGN = re.compile(r"\\[a-zA-Z]+|[_^]\{?|[=<>+]")
 
 
+TEX_NAMES = (b"MathJax", b"mathjax", b"katex", b"KaTeX")
 ASCIIMATH_NAMES = (b"sciimath", b"sciiMath", b"SCIIMath", b"AM_CHTML", b"AM_HTMLorMML", b"AM_SVG")
 TEX_INLINE = re.compile(r"\\\(\s*([^$]+?)\s*\\\)", re.S)
 TEX_DISPLAY = re.compile(r"\\\[\s*([^$]+?)\s*\\\]", re.S)
@@ -71,30 +73,35 @@ def find_formulas(
     return formulas, replaced
 
 
-@dataclass(frozen=True)
 class Notation:
-    """How a page writes formulas into its text for a script to set; found by the script."""
+    """How a page writes formulas into its text for a script to set, told by that script's name.
 
-    tex: bool
-    r"""Between `\(` and `\)`, `\[` and `\]`."""
-    asciimath: bool
-    """Between backticks."""
+    Looked for when a text is met that might hold one: most pages have none, and are large.
+    """
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+
+    @cached_property
+    def tex(self) -> bool:
+        r"""Between `\(` and `\)`, `\[` and `\]`."""
+        return any(name in self._source for name in (*TEX_NAMES, *ASCIIMATH_NAMES))
+
+    @cached_property
+    def asciimath(self) -> bool:
+        """Between backticks."""
+        return any(name in self._source for name in ASCIIMATH_NAMES)
 
 
-def notation(source: bytes) -> Notation:
-    """What the scripts of a page in UTF-8 would set."""
-    names = (b"MathJax", b"mathjax", b"katex", b"KaTeX", *ASCIIMATH_NAMES)
-    has_tex = b"\\(" in source or b"\\[" in source
-    has_asciimath = b"`" in source and any(name in source for name in ASCIIMATH_NAMES)
-    return Notation(has_tex and any(name in source for name in names), has_asciimath)
+def with_formulas(text: str, written: Notation, *, is_cell: bool) -> str:
+    """Text with the formulas that it holds as LaTeX between dollars.
 
-
-def with_formulas(text: str, *, tex: bool, asciimath: bool) -> str:
-    """Text with the formulas that it holds as LaTeX between dollars."""
-    if tex and "\\" in text:
+    TeX between brackets stays so in a table's cell, where a dollar is money.
+    """
+    if "\\" in text and not is_cell and written.tex:
         text = TEX_DISPLAY.sub(lambda found: f"\n$${clean_latex(found[1])}$$\n", text)
         text = TEX_INLINE.sub(lambda found: f"${clean_latex(found[1])}$", text)
-    if asciimath and "`" in text:
+    if "`" in text and written.asciimath:
         text = ASCIIMATH.sub(_asciimath, text)
     return text
 

@@ -180,15 +180,11 @@ def plain_text(page: Page, first: int, last: int) -> str:
 
 
 def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
-    """The text of nodes `first` to `last` on one line, or on several where the page breaks it.
-
-    TeX between brackets stays so in a table's cell, where a dollar is money.
-    """
+    """The text of nodes `first` to `last` on one line, or on several where the page breaks it."""
     tape = page.tape
     pieces: list[str] = []
     at = first
     ends: list[tuple[int, str]] = []
-    tex, asciimath = page.written.tex and not is_cell, page.written.asciimath
     while at <= last:
         while ends and ends[-1][0] < at:
             pieces.append(ends.pop()[1])
@@ -204,8 +200,8 @@ def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
             continue
         if number == TEXT:
             text = SPACES.sub(" ", unescape(tape.source[tape.start[at] : tape.end[at]]))
-            if (tex or asciimath) and not any(mark == "`" for _, mark in ends):
-                text = with_formulas(text, tex=tex, asciimath=asciimath)
+            if ("\\" in text or "`" in text) and not any(mark == "`" for _, mark in ends):
+                text = with_formulas(text, page.written, is_cell=is_cell)
             pieces.append(text)
         elif number == T_BR:
             pieces.append("\n")
