@@ -69,7 +69,9 @@ class Exact(Stage):
         identity = list(dict.fromkeys(c for by in self.config.by for c in _COLUMNS[by]))
         keyed = with_key(documents)
         by, fold_script = self.config.by, self.config.fold_script
-        order = sort_keys(self.config.keep)
+        # Copies of one text are equally complete, and equally like each other.
+        of_near_ones = ("incomplete", "neighbours")
+        order = [key for key in sort_keys(self.config.keep) if key[0] not in of_near_ones]
 
         def bucket(batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
             hashes = np.column_stack([identity_hashes(batch, one, fold_script)[:, 0] for one in by])

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from corpus.dedup.keeping import Keeping
 from corpus.dedup.stages import Exact, MinHash, Signatures
 from corpus.document import DOCUMENT
 from corpus.settings import Settings
@@ -197,7 +198,7 @@ def test_exact_copies(spark: SparkSession) -> None:
         "b": ("exact_duplicate", "a"),
         "e": ("exact_duplicate", "d"),
     }
-    every = Exact.Config(by=("text", "url", "title_date"))
+    every = Exact.Config(by=("text", "url", "title_date"), keep=Keeping())
     decided = story(Exact("exact", every, context()).decide(frame))
     assert {k: v for k, v in decided.items() if v} == {
         "1": ("exact_duplicate", "2"),
