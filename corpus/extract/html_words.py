@@ -48,7 +48,8 @@ WORDS: Final = {
     " -report-abuse -report-post -report-button",
     SIDE: "sidebar -side- -aside- -rail- -right-col rightcol right-bar rightbar -leftcol -left-col"
     " -right-side"
-    " -leftside -rightside -widget- -secondary- -slider- -carousel-",
+    " -leftside -rightside -widget- =secondary= -secondary-co -secondary-side"
+    " -secondary-nav -slider- -carousel-",
     RELATED: "related recommend recirc -suggest -popular -trending -hot-news hotnews -hot-list"
     " -rank- ranking toplist -latest- -read-more -readmore -see-also -more-from -also-like"
     " -similar- -read-next readnext -morenews -newslist -news-list -relate- -most-read mostread"
