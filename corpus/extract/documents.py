@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from corpus.extract.html_document import extract_html
+from corpus.extract.packages import extract_docx, extract_epub
 from corpus.extract.pdf_document import extract_pdf
 from corpus.extract.plain_text import extract_text
 from corpus.extract.result import Extracted
@@ -18,14 +19,18 @@ def extract_document(
 ) -> Extracted:
     """Extract one document in this process, without limits of time or memory.
 
-    `media` is what the source says it is (html, pdf, text); bytes that are plainly something else
-    are dropped by the rule `not_<media>`, and a PDF is a PDF wherever it is found.
+    `media` is what the source says it is (html, pdf, text, epub, docx); bytes that are plainly
+    something else are dropped by the rule `not_<media>`, and a PDF is a PDF wherever it is found.
     """
     if not payload.strip(b" \t\r\n\0"):
         return Extracted(reason="empty", message=f"{len(payload)} bytes, none of them text")
     found = next((kind for mark, kind in MAGIC if payload.startswith(mark)), media)
     if media == "pdf" or found == "pdf":
         return extract_pdf(payload, settings.pdf)
+    if media == "docx" and found in ("zip", "docx"):
+        return extract_docx(payload, settings)
+    if media == "epub" and found in ("zip", "epub"):
+        return extract_epub(payload, settings)
     if found != media:
         return Extracted(reason=f"not_{media}", message=f"the bytes are those of a {found} file")
     if media == "html":

@@ -26,7 +26,7 @@ class Record:
     date: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
     media: str | None = None
-    """html, pdf or text, where the document itself says so; else what its source says."""
+    """html, pdf, text, epub or docx, where the document says so itself; else its source does."""
 
 
 @contextmanager

@@ -6,13 +6,15 @@ from pydantic import Field, field_validator, model_validator
 
 from corpus.settings import Settings
 
-Format = Literal["html", "pdf", "text", "jsonl", "parquet", "warc", "zip"]
-Media = Literal["html", "pdf", "text"]
+Format = Literal["html", "pdf", "text", "epub", "docx", "jsonl", "parquet", "warc", "zip"]
+Media = Literal["html", "pdf", "text", "epub", "docx"]
 
 SUFFIXES: dict[Format, tuple[str, ...]] = {
     "html": (".html", ".htm", ".shtml", ".xhtml", ".xml"),
     "pdf": (".pdf",),
     "text": (".txt", ".md", ".markdown", ".text"),
+    "epub": (".epub",),
+    "docx": (".docx",),
     "jsonl": (".jsonl", ".ndjson", ".json"),
     "parquet": (".parquet",),
     "warc": (".warc",),
@@ -38,8 +40,8 @@ class Source(Settings):
     """
 
     format: Format
-    """How the documents are stored: `html`, `pdf` and `text` hold one a file; `jsonl` and
-    `parquet` hold one a row, `warc` one a response, `zip` one a member.
+    """How the documents are stored: `html`, `pdf`, `text`, `epub` and `docx` hold one a file;
+    `jsonl` and `parquet` hold one a row, `warc` one a response, `zip` one a member.
     Files ending in .gz, .bz2, .xz, .zst or .lz4 are decompressed."""
 
     lang: str | None = None
@@ -59,8 +61,8 @@ class Source(Settings):
     """`jsonl`, `parquet`: the field that holds the document."""
 
     media: Media = "text"
-    """`jsonl`, `parquet`: what that field holds (`pdf` only in Parquet's binary columns);
-    `zip`: what its members are."""
+    """`jsonl`, `parquet`: what that field holds (`pdf`, `epub`, `docx` only in Parquet's binary
+    columns); `zip`: what its members are."""
 
     columns: dict[Literal["url", "title", "date"], str] = Field(default={})
     """`jsonl`, `parquet`: the fields that hold these, where they bear another name."""
@@ -81,8 +83,8 @@ class Source(Settings):
 
     @model_validator(mode="after")
     def _media_fits(self) -> Self:
-        if self.media == "pdf" and self.format == "jsonl":
-            raise ValueError("JSON holds no PDFs: media must be text or html")
+        if self.media not in ("html", "text") and self.format == "jsonl":
+            raise ValueError("JSON holds no bytes: media must be text or html")
         return self
 
     @property
