@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from corpus.settings import UserError
 from train.accumulate import accumulate_in_products
 from train.adapters import add_adapters, merge_adapters
+from train.float8 import use_float8
 from train.launch import Ranks, deepspeed
 from train.model import (
     FUSED_FAMILIES,
@@ -52,6 +53,11 @@ def start_engine(
         weight_decay = 0.0  # it would shrink the rows that must not change
     kernels = choose_kernels(run, causal_lm, ranks.device)
     use_kernels(causal_lm, kernels)
+    config = deepspeed_config(run, accumulation_steps, universal)
+    if run.precision.fp8 != "off" and phase.train == "all":
+        if zero_stage(config) == 3:
+            raise UserError("precision.fp8: goes with ZeRO 0 to 2; take 'off' or another stage")
+        use_float8(causal_lm, run.precision.fp8, ranks.device)
     if run.precision.activation_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     model = PackedLanguageModel(causal_lm)
@@ -61,7 +67,6 @@ def start_engine(
     if run.precision.weights == "bf16":
         masters = _finer_than_bf16(model)
         cast_weights(model, torch.bfloat16)
-    config = deepspeed_config(run, accumulation_steps, universal)
     model.to(ranks.device)
     optimizer = _new_optimizer(run, parameter_groups(model, weight_decay), config, ranks)
     blocks: Any = causal_lm.base_model.layers
