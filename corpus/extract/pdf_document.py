@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from datetime import date
 
 import pymupdf
 
@@ -21,7 +22,17 @@ pymupdf.TOOLS.mupdf_display_warnings(False)
 
 SCANNED_CHARACTERS = 20
 """A page with an image and fewer characters of text than this is a scan."""
-FILE_NAME = re.compile(r"\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft)", re.I)
+NO_TITLE = re.compile(
+    r"\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft|powerpoint)|www\.|https?:",
+    re.I,
+)
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+DATE = re.compile(
+    r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*(?:年|[-/.])\s*(?P<m>\d{1,2})\s*(?:月|[-/.])\s*(?P<d>\d{1,2})(?!\d)"
+    r"|\b(?:(?P<day_before>\d{1,2})\s+)?"
+    r"(?P<month>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6})\.?\s+"
+    r"(?:(?P<day>\d{1,2})(?:st|nd|rd|th)?,\s+)?(?P<year_behind>(?:19|20)\d\d)\b"
+)
 ERRORS = (RuntimeError, ValueError, TypeError, IndexError, KeyError)
 """What PyMuPDF raises on broken pages."""
 
@@ -53,7 +64,7 @@ def extract_pdf(payload: bytes, settings: PdfSettings) -> Extracted:
             facts["author"] = author
         if text.strip():
             title = _title(metadata, read.pages)
-            return Extracted(text, title=title, date=_date(metadata), extra=facts)
+            return Extracted(text, title=title, date=_date(metadata, read.pages), extra=facts)
         if read.scans:
             message = f"{read.scans} of {len(document)} pages are images without text"
             if read.ocr_failure:
@@ -167,12 +178,10 @@ def _table_block(table: Table) -> Block:
 
 
 def _title(metadata: dict[str, str], pages: list[list[Block]]) -> str | None:
-    """The title that the file states, unless it is a file name; else the first page's heading."""
+    """The title that the file states, unless it is a name or an address; else the first heading."""
     stated = (metadata.get("title") or "").strip()
-    is_name = re.search(
-        r"\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft)", stated, re.I
-    )
-    if stated and not is_name:
+    author = (metadata.get("author") or "").strip()
+    if stated and stated != author and not NO_TITLE.search(stated):
         return stated
     headings = [block for block in (pages[0] if pages else []) if block.kind == "h"]
     if headings:
@@ -180,7 +189,25 @@ def _title(metadata: dict[str, str], pages: list[list[Block]]) -> str | None:
     return None
 
 
-def _date(metadata: dict[str, str]) -> str | None:
-    """A PDF date (D:YYYYMMDD…) as ISO 8601."""
+def _date(metadata: dict[str, str], pages: list[list[Block]]) -> str | None:
+    """The first full date on the first page that fits with when the file was made; else that."""
     found = re.match(r"D:(\d{4})(\d\d)(\d\d)", metadata.get("creationDate") or "")
-    return f"{found[1]}-{found[2]}-{found[3]}" if found else None
+    made = _day(found[1], found[2], found[3]) if found else None
+    for block in pages[0] if pages else []:
+        for match in DATE.finditer(block.text[:2000]):
+            if match["month"]:
+                number = str(1 + MONTHS.index(match["month"][:3].lower()))
+                number_of_day = match["day_before"] or match["day"] or ""
+                day = _day(match["year_behind"], number, number_of_day)
+            else:
+                day = _day(match["y"], match["m"], match["d"])
+            if day and (made is None or -1 <= (made - day).days < 730):
+                return day.isoformat()
+    return made.isoformat() if made else None
+
+
+def _day(year: str, month: str, day: str) -> date | None:
+    try:
+        return date(int(year), int(month), int(day))
+    except ValueError:
+        return None

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pymupdf
@@ -149,7 +150,10 @@ def clean(text: str) -> str:
 
 
 def drop_furniture(pages: list[PageLines]) -> int:
-    """Take headers, footers and page numbers out of the pages; how many lines they were."""
+    """Take headers, footers, page and line numbers and watermarks out of the pages.
+
+    How many lines they were.
+    """
     where: Counter[tuple[str, bool]] = Counter()
     for page in pages:
         where.update(
@@ -157,18 +161,62 @@ def drop_furniture(pages: list[PageLines]) -> int:
         )
     least = max(3, RECURS * len(pages))
     known = {key for key, count in where.items() if key[0] and count >= least}
+    marks = _watermarks(pages)
     dropped = 0
     for page in pages:
+        numbers = _line_numbers(page)
         kept = []
         for line in page.lines:
             key = (blind(line.text), line.top < page.height / 2)
             is_edge = page.at_edge(line)
-            if is_edge and (key in known or _is_page_number(page, line)):
+            if (
+                id(line) in numbers
+                or _place(line) in marks
+                or (is_edge and (key in known or _is_page_number(page, line)))
+            ):
                 dropped += 1
             else:
                 kept.append(line)
         page.lines = kept
     return dropped
+
+
+def _place(line: Line) -> tuple[str, int, int]:
+    """What a line says, and where, to some points."""
+    return line.text, round(line.left / 5), round(line.top / 5)
+
+
+def _watermarks(pages: list[PageLines]) -> set[tuple[str, int, int]]:
+    """Lines that recur at one place and that others run across: text under or over the text."""
+    places: Counter[tuple[str, int, int]] = Counter()
+    crossed: Counter[tuple[str, int, int]] = Counter()
+    for page in pages:
+        places.update({_place(line) for line in page.lines})
+    least = max(3, 0.5 * len(pages))
+    recurring = {place for place, count in places.items() if count >= least}
+    for page in pages:
+        for line in page.lines:
+            if _place(line) in recurring:
+                crossed[_place(line)] += any(
+                    min(line.right, x.right) - max(line.left, x.left) > 0.2 * line.width
+                    and min(line.bottom, x.bottom) - max(line.top, x.top)
+                    > 0.3 * min(line.bottom - line.top, x.bottom - x.top)
+                    for x in page.lines
+                    if x is not line and x.text != line.text
+                )
+    return {place for place, count in crossed.items() if count >= 0.5 * places[place]}
+
+
+def _line_numbers(page: PageLines) -> set[int]:
+    """The ids of numbers that count the lines of a page in its left margin."""
+    found = sorted((x for x in page.lines if x.text.isdecimal()), key=lambda x: x.top)
+    rest = [x.left for x in page.lines if not x.text.isdecimal()]
+    if len(found) < 8 or not rest:
+        return set()
+    found = [x for x in found if x.right <= min(rest) + 2 and len(x.text) <= 4]
+    steps = {int(after.text) - int(line.text) for line, after in pairwise(found)}
+    is_count = len(found) >= 8 and len(steps) == 1 and steps <= {1, 5}
+    return {id(line) for line in found} if is_count else set()
 
 
 def blind(text: str) -> str:

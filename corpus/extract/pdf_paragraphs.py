@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from corpus.extract.pdf_lines import WIDE, Line
@@ -21,6 +21,10 @@ SENTENCE_GAP = 2.2
 """Font sizes: the widest gap in a line where one right above or below runs on across it."""
 PROSE = 36
 """Signs a line (a Chinese one counts as two) in running text."""
+LEADERS = re.compile(r"[.·…⋯]{4,}\s*\d{1,4}$|(?:\. ){4,}\s*\d{1,4}$")
+"""Dots that lead to a page number: a line of a table of contents."""
+SCRIPT = 0.86
+"""Signs smaller than this share of a line's size are its scripts."""
 HYPHENATED = re.compile(r"[a-z\ufb00-\ufb06]{2}-$")
 
 
@@ -89,6 +93,13 @@ def _merged(lines: list[Line]) -> tuple[list[Line], dict[int, list[int]]]:
     for place, line in enumerate(ordered):
         before = whole[-1] if whole else None
         near = [*whole[-2:-1], *ordered[place + 1 : place + 2]]
+        if before is not None and _is_script(before, line):
+            joined = replace(
+                before, right=max(before.right, line.right), text=before.text + line.text
+            )
+            whole[-1] = joined
+            parts[id(joined)] = [*parts.pop(id(before)), id(line)]
+            continue
         if (
             before is not None
             and abs(before.bottom - line.bottom) < 0.25 * line.size
@@ -107,6 +118,17 @@ def _merged(lines: list[Line]) -> tuple[list[Line], dict[int, list[int]]]:
             whole.append(line)
             parts[id(line)] = [id(line)]
     return whole, parts
+
+
+def _is_script(before: Line, line: Line) -> bool:
+    """Is it a sub- or superscript that PyMuPDF has cut off the line before it?"""
+    shared = min(before.bottom, line.bottom) - max(before.top, line.top)
+    return (
+        line.size < SCRIPT * before.size
+        and len(line.text) <= 12
+        and shared > 0.3 * (line.bottom - line.top)
+        and -0.9 * before.size < line.left - before.right < 0.25 * before.size
+    )
 
 
 def _is_bridged(before: Line, line: Line, near: list[Line]) -> bool:
@@ -196,6 +218,8 @@ def _split(chain: list[Line], body_size: float) -> list[Block]:
 def _begins(before: Line, line: Line, left: float, right: float, usual_gap: float) -> bool:
     """Does a paragraph begin with this line?"""
     size = line.size
+    if LEADERS.search(before.text):
+        return True
     if BULLET.match(line.text) and (FINAL.search(before.text) or line.left < before.left + size):
         return not (len(before.text) > 15 and before.right > right - size and line.left < left + 1)
     if line.top - before.bottom > usual_gap + 0.45 * size:

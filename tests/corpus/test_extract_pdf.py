@@ -245,3 +245,53 @@ def test_a_missing_layout_model_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="install the extra `neural`"):
         require_model()
+
+
+def test_watermarks_and_line_numbers_go():
+    document = pymupdf.open()
+    for number in range(4):
+        page = document.new_page()
+        for n in range(10):
+            page.insert_text((40, 100 + 14 * n), str(10 * number + n + 1), fontsize=8)
+            page.insert_text((72, 100 + 14 * n), f"Sentence {n} of page {number} is a plain one.")
+        page.insert_text((150, 160), "FOR INTERNAL USE ONLY", fontsize=20)
+    text = extracted(document).text
+    assert "INTERNAL" not in text
+    assert text.startswith("Sentence 0 of page 0 is a plain one. Sentence 1 of page 0")
+
+
+def test_lines_of_a_table_of_contents_stay_apart():
+    page = (document := pymupdf.open()).new_page()
+    for n, line in enumerate(("Methods", "Results and what they mean", "Conclusions")):
+        page.insert_text((72, 100 + 14 * n), f"{line} {'.' * (60 - len(line))} {n + 3}")
+    assert [x.split(" .")[0] for x in extracted(document).text.split("\n\n")] == [
+        "Methods", "Results and what they mean", "Conclusions",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "made", "expected"),
+    [
+        ("Published 7 March 2020 in London", "D:20200310", "2020-03-07"),
+        ("Published on March 7, 2020", "D:20200310", "2020-03-07"),
+        ("2020-03-07, first edition", None, "2020-03-07"),
+        ("Founded on 1999-01-02 in London", "D:20200310", "2020-03-10"),
+        ("Updated 2020-13-40", "D:20200310", "2020-03-10"),
+        ("No date at all is given here", None, None),
+    ],
+)
+def test_the_date_is_what_the_first_page_says_if_it_fits(line, made, expected):
+    (document := pymupdf.open()).new_page().insert_text((72, 100), line)
+    document.set_metadata({"creationDate": made} if made else {})
+    assert extracted(document).date == expected
+
+
+def test_an_advertisement_in_the_metadata_is_no_title():
+    page = (document := pymupdf.open()).new_page()
+    page.insert_text((72, 90), "Momentum in Bond Markets", fontsize=22)
+    for n in range(5):
+        page.insert_text((72, 140 + 14 * n), f"Body text number {n} that goes on for a while")
+    document.set_metadata({"title": "Reports - www.example.com", "author": "A. Author"})
+    found = extracted(document)
+    assert found.title == "Momentum in Bond Markets"
+    assert found.extra["author"] == "A. Author"
