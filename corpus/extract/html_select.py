@@ -38,6 +38,8 @@ FEW_LINKS: Final = 0.3
 BARE_SHARE: Final = 0.03
 """A page with less than this share of text in what bad names and tags enclose is all content, as
 filings are."""
+MOST_CONTEXT: Final = 0.8
+"""What good names add up to at most, so that a bad one inside of them still says something."""
 OUTSIDE_MAIN: Final = 0.8
 """What a token outside of the page's only element `main` costs, where that holds a text."""
 MAIN_TOKENS: Final = 100
@@ -99,9 +101,9 @@ def select(
     chosen = np.zeros(len(blocks.first), np.bool_)
     for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
         chosen = _select(
-            tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
-            blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread, is_article,
-            rung, TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
+            tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.last, blocks.owner,
+            blocks.tokens, blocks.link_tokens, blocks.stops, blocks.commas, blocks.hashes, thread,
+            is_article, rung, TAG_VALUES, BAD_BITS, BAD_VALUES, blocks.digits, code, tables,
         )  # fmt: skip
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
             return chosen, is_thread
@@ -226,7 +228,7 @@ def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no
 
 @njit(cache=True)
 def _select(  # type: ignore[no-untyped-def]
-    tag, parent, last, bits, first, owner, tokens, links, stops, commas, hashes, is_thread,
+    tag, parent, last, bits, first, final, owner, tokens, links, stops, commas, hashes, is_thread,
     is_article, rung, tag_values, bad, bad_values, digits, code, tables,
 ):  # fmt: skip
     nodes, count = len(tag), len(first)
@@ -304,6 +306,7 @@ def _select(  # type: ignore[no-untyped-def]
         inherited[node] = inherited[up] | (fresh & CONTENT if is_wrapper else own)
         in_heading[node] = node if number == H_FIRST else in_heading[up]
         context[node] = context[up] + value
+        context[node] = min(context[node], MOST_CONTEXT)
         if context[node] < -3.0:
             context[node] = -3.0
         if (
@@ -352,6 +355,8 @@ def _select(  # type: ignore[no-untyped-def]
         n = tokens[k]
         own = _block_value(n, links[k], stops[k], commas[k], tag[around])
         inner = parent[first[k]]
+        while inner != around and inherited[inner] & HIDDEN and last[inner] < final[k]:
+            inner = parent[inner]  # what is hidden at the beginning hides no more than itself
         # Code is judged by where it stands, not by the line numbers that it may begin with.
         here = context[around] if code[around] else context[inner]
         if code[around]:

@@ -37,8 +37,9 @@ FORUM: Final = 8388608
 
 WORDS: Final = {
     NAV: "-nav navigation navbar breadcrumb crumb -menu- menubar pagination -pager- paging footer"
-    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright"
-    " copy-right"
+    " -foot- -bottom-bar masthead topbar -toolbar toolbar- -skip- skiplink sitemap copyright="
+    " copyright-- copyright-a copyright-b copyright-c copyright-f copyright-i copyright-l"
+    " copyright-n copyright-t copyright-w copyrights copy-right"
     " -login- -signin- -signup- -register- -search- searchbox searchform"
     " -modal- -popup- -layer- -tooltip -overlay- -dialog- -toc- tableofcontents -lang-"
     " langswitch -friendlink"
