@@ -10,7 +10,8 @@
    program's: where it calls text what stands, word for word, first or last on half of a
    document's pages, the label is put right. Every line so corrected is named with its count, and
    the figures on raw labels, and on the documents that needed no correction, stand beside.
-4. Megabytes of UTF-8 per CPU-second for all signals, of a Spark worker and of the whole process
+4. Seconds and memory that the largest bad input takes: lines of 50 MB, a million lines of nothing.
+5. Megabytes of UTF-8 per CPU-second for all signals, of a Spark worker and of the whole process
    tree; documents per CPU-second of signals and rules beside datatrove's filters.
 
 Datatrove runs in this interpreter if it is installed, else in `--peer-python`, one that has it.
@@ -20,6 +21,7 @@ import argparse
 import json
 import platform
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -109,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measure_good(good, figures, peers, console, options.show)
     measure_bad(bad_sets(options.data, min(limit, 2000)), figures, console, options.show)
     measure_furniture(options.data, limit, figures, console)
+    measure_hostile(figures, console, 10 if options.quick else 1)
     measure_speed(good, figures, peers, console)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1, ensure_ascii=False))
@@ -278,6 +281,40 @@ def _count(prefix: str, counts: Counter[str], gold: bool, gone: bool) -> None:
     counts[f"{prefix}hit"] += gold and gone
     counts[f"{prefix}miss"] += gold and not gone
     counts[f"{prefix}alarm"] += gone and not gold
+
+
+def measure_hostile(figures: dict[str, float], console: Console, part: int) -> None:
+    """CPU seconds of cleaning and signals for one bad document each; memory at the worst."""
+    table = Table(title="bad input")
+    for column in ("document", "MB", "CPU seconds", "comes out as"):
+        table.add_column(column)
+    cases = {
+        "one line": "公司的收入继续增长，a1 " * 1_500_000,
+        "one word": "a" * 50_000_000,
+        "words in one line": "the bank raised rates " * 2_300_000,
+        "empty lines": "\n" * 1_000_000,
+        "lines of one character": "甲\n" * 1_000_000,
+        "emoji": "😀" * 1_000_000,
+        "right to left": "مرحبا بالعالم " * 1_000_000,
+        "NUL": "正\0文" * 1_000_000,
+        "lone surrogates": "正\ud800文" * 1_000_000,
+    }
+    worst = 0.0
+    for name, text in cases.items():
+        document = text[: len(text) // part]
+        start = time.process_time()
+        texts, _, reasons = clean_texts([document], CleanSettings(), ["web"])
+        signals = measure_texts(pa.array(texts, pa.large_string()))
+        verdict = judge(signals, ["zh-web"], {"zh-web": load_profile("zh-web")}).to_pylist()[0]
+        spent = time.process_time() - start
+        worst = max(worst, spent)
+        size = len(document.encode("utf-8", "replace")) / 1e6
+        outcome = reasons[0] or (verdict and verdict["rule"]) or "kept"
+        table.add_row(name, f"{size:.1f}", f"{spent:.2f}", outcome)
+    figures["hostile_cpu_s_max"] = worst
+    figures["hostile_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    console.print(table)
+    console.print(f"at most {figures['hostile_peak_mb']:.0f} MB, the benchmark's own data included")
 
 
 def removed_lines(text: str) -> set[int]:

@@ -4,6 +4,8 @@ import time
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corpus.clean.stage import CleanSettings, clean_texts
 from corpus.rules.profile import load_profile
@@ -15,7 +17,9 @@ HOSTILE = {
     "one line": "公司的收入继续增长" * (SIZE // 9),
     "one word": "a" * SIZE,
     "digits": "6222" * (SIZE // 4),
-    "empty lines": "\n" * SIZE,
+    "a million empty lines": "\n" * 1_000_000,
+    "mojibake": "å…¬å\x8f¸" * (SIZE // 6),
+    "mojibake of GBK": "鑲′唤鏈夐檺" * (SIZE // 6),
     "spaces": "正文" + " " * SIZE + "x",
     "spaces after a word that begins a pattern": "\n".join(
         word + " " * (SIZE // 8) + "x"
@@ -54,10 +58,31 @@ def test_hostile_text_is_decided_in_bounded_time(name: str):
     assert time.process_time() - start < 60
 
 
-@pytest.mark.parametrize("name", ["empty lines", "private use"])
+@pytest.mark.parametrize("name", ["a million empty lines", "private use"])
 def test_what_holds_nothing_is_dropped_with_a_reason(name: str):
     _, _, reasons = clean_texts([HOSTILE[name]], CleanSettings(), ["web"])
     assert reasons[0] in ("empty", "private-characters")
+
+
+FRAGMENTS = [
+    "\ud800", "\udfff", "\x00", "\ufffd", "\ue000", "\u202e", "\u200d", "\ufeff", "😀", "👨‍👩‍👧",
+    "مرحبا", "שלום", "e\u0301", "公司", "å…¬å\x8f¸", "鑲′唤", "\x85", "\r", "\n", "\n\n\n", " ",
+    "\u3000", "```", "$$", "|", "&#0;", "&#xd800;", "1", "QQ：", "护照", "@", ".", "首页", "。",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=30), st.integers(1, 40))
+@settings(max_examples=80, deadline=None)
+def test_whatever_comes_is_cleaned_or_dropped_with_a_reason(parts: list[str], times: int):
+    dirty = "".join(parts) * times
+    (text,), (edits,), (reason,) = clean_texts([dirty], CleanSettings(), ["web"])
+    assert text.encode("utf-8") is not None  # raises on a lone surrogate
+    assert not set(text) & set("\x00\r\x85\ufeff\ufffd\u202e")
+    assert bool(text.strip()) or reason is not None
+    assert all(count > 0 for count in edits.values())
+    again, _, _ = clean_texts([text], CleanSettings(), ["web"])
+    assert again == [text]
+    assert measure_texts(pa.array([text])).field("characters").to_pylist() == [len(text)]
 
 
 @pytest.mark.parametrize("name", ["emoji", "right to left", "one word", "marks", "one mark"])
