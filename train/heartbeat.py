@@ -29,11 +29,12 @@ class Beat:
 
 def last_beat(folder: Path) -> Beat | None:
     """The newest note in a run's folder; None if no step was ever finished."""
-    notes = [path for path in folder.glob("rank-*") if path.read_text(encoding="utf-8")]
-    if not notes:
-        return None
-    newest = max(notes, key=lambda path: path.stat().st_mtime)
-    return Beat(int(newest.read_text(encoding="utf-8")), newest.stat().st_mtime)
+    beats = []
+    for path in folder.glob("rank-*"):
+        note = path.read_text(encoding="utf-8")
+        if note:  # else a rank is writing it right now, or was killed when it did
+            beats.append(Beat(int(note), path.stat().st_mtime))
+    return max(beats, key=lambda beat: beat.at, default=None)
 
 
 class Heartbeat:

@@ -25,6 +25,7 @@ from forked_ranks import run_ranks, spoil_step, start_ranks
 
 from train import cpt
 from train.checkpoint import MARKER
+from train.heartbeat import Beat, last_beat
 
 BAD_STEP = 4
 KILLS = int(os.environ.get("LIANJIN_KILLS", "4"))
@@ -135,7 +136,8 @@ def test_ranks_killed_at_random_change_nothing(inputs: Path, tmp_path: Path) -> 
     """SIGKILL with a checkpoint file half written; then to one rank or both, while they start,
     compute or write. LIANJIN_KILLS=20 does that twenty times.
     """
-    often = {"batch_tokens": 128, "checkpoints": {"every_steps": 1, "keep": 2}}
+    # 40 steps, of which a kill leaves one or two behind.
+    often = {"batch_tokens": 64, "checkpoints": {"every_steps": 1, "keep": 2}}
     undisturbed = another_run(inputs, tmp_path / "undisturbed", **often)
     run_ranks(2, [undisturbed])
     config = another_run(inputs, tmp_path / "killed", **often)
@@ -148,9 +150,10 @@ def test_ranks_killed_at_random_change_nothing(inputs: Path, tmp_path: Path) -> 
     assert not (torn / MARKER).exists()
     draw = random.Random(KILLS)
     for _ in range(KILLS):
-        after = newest_step(config) if draw.random() < 0.8 else -1
+        before = last_beat(folder_of(config) / "heartbeats")
         ranks = start_ranks(2, [config])
-        wait_until(lambda step=after: newest_step(config) > step)
+        if draw.random() < 0.8:  # else while it starts
+            wait_for_a_step(config, before)
         time.sleep(draw.uniform(0, 0.1))
         for rank in draw.choice([ranks[:1], ranks[1:], ranks]):
             rank.kill()
@@ -163,19 +166,15 @@ def test_ranks_killed_at_random_change_nothing(inputs: Path, tmp_path: Path) -> 
     expected = weights_of(undisturbed)
     for name, weight in weights_of(config).items():
         assert torch.equal(weight, expected[name]), name
+    assert len(losses_of(config)) == 40
     recoveries = [e for e in records_of(config, "event") if e["event"] == "recovery"]
     assert recoveries
     assert all(0 < e["seconds_since_start"] < 100 for e in recoveries)
     assert all(e["seconds_since_last_step"] > 0 for e in recoveries)
 
 
-def newest_step(config: Path) -> int:
-    notes = (folder_of(config) / "heartbeats").glob("rank-*")
-    return max((int(note.read_text() or 0) for note in notes), default=0)
-
-
-def wait_until(is_so: Any) -> None:
+def wait_for_a_step(config: Path, before: Beat | None) -> None:
     end = time.monotonic() + 60
-    while not is_so():
+    while last_beat(folder_of(config) / "heartbeats") == before:
         assert time.monotonic() < end
         time.sleep(0.002)
