@@ -15,6 +15,8 @@ EDGE = 0.12
 """Headers and footers lie in this share of a page's height, at its top and bottom."""
 RECURS = 0.35
 """On so many of the pages a line must recur, digits aside, to be one."""
+TABULAR = 5
+"""So many texts side by side are a table's row, though it recurs at the edge of each page."""
 HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WIDE = HAN + "\u3000-\u303f\u3040-\u30ff\uff00-\uffef"
 SPACE_IN_HAN = re.compile(f"(?<=[{WIDE}])[ \xa0\u3000]+(?=[{WIDE}])")
@@ -168,17 +170,21 @@ def drop_furniture(pages: list[PageLines]) -> int:
         kept = []
         for line in page.lines:
             key = (blind(line.text), line.top < page.height / 2)
-            is_edge = page.at_edge(line)
-            if (
-                id(line) in numbers
-                or _place(line) in marks
-                or (is_edge and (key in known or _is_page_number(page, line)))
-            ):
+            is_furniture = id(line) in numbers or _place(line) in marks
+            if page.at_edge(line) and (key in known or _is_page_number(page, line)):
+                is_furniture |= len(_beside(page, line)) < TABULAR
+            if is_furniture:
                 dropped += 1
             else:
                 kept.append(line)
         page.lines = kept
     return dropped
+
+
+def _beside(page: PageLines, line: Line) -> list[Line]:
+    """The lines that stand on a line's base line, itself among them."""
+    middle = (line.top + line.bottom) / 2
+    return [x for x in page.lines if abs((x.top + x.bottom) / 2 - middle) < 3]
 
 
 def _place(line: Line) -> tuple[str, int, int]:
@@ -228,10 +234,5 @@ def _is_page_number(page: PageLines, line: Line) -> bool:
     """A number that stands alone at the very edge."""
     if not PAGE_NUMBER.fullmatch(line.text) or len(line.text) > 20:
         return False
-    middle = (line.top + line.bottom) / 2
-    alone = not any(
-        other is not line and abs((other.top + other.bottom) / 2 - middle) < 3
-        for other in page.lines
-    )
     edge = min(line.top, page.height - line.bottom)
-    return alone and edge < 0.09 * page.height
+    return edge < 0.09 * page.height and len(_beside(page, line)) == 1
