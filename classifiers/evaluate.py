@@ -292,6 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         options.json.write_text(json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
     print(f"macro-F1 {numbers['macro_f1']:.4f} on {numbers['texts']} texts: {options.out}")
+    if numbers["leaks"] is None:
+        print("  not checked for near-duplicates of what it was trained on: give that with --train")
+    elif numbers["leaks"]:
+        print(f"  {numbers['leaks']} near-duplicates of training texts were left out")
     for line in _lines(numbers["labels"]):
         print(line)
 

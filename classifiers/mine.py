@@ -128,8 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m classifiers.mine",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n"
-        "  python -m classifiers.mine configs/classifiers/mine.yaml --rounds rounds",
+        epilog="""\
+a configuration (every key: configs/classifiers/mine.yaml):
+
+  documents: [runs/web/documents]
+  model: models/mine                      # its word lists are kept in it
+  budget: 300                             # a third uncertain, a third missed, a third unlisted
+  exclude: [labels.csv]                   # texts that have been labelled
+
+example:
+  python -m classifiers.mine configs/classifiers/mine.yaml --rounds rounds
+  python -m classifiers.annotate serve --candidates rounds/round-001/candidates.csv \\
+      --labels normal,gambling,fraud --out annotations.jsonl
+""",
     )
     parser.add_argument("config", help="mining configuration (YAML)")
     parser.add_argument("--rounds", required=True, type=Path, help="folder of all rounds")

@@ -37,6 +37,7 @@ from corpus.settings import Settings, UserError
 FORMAT = 1
 SEGMENTATION = "characters 2"  # the version of `classifiers.tokens`: change it with the tokens
 PREFIX = "__label__"
+Weights = tuple[npt.NDArray[np.float64], list[str]]  # [words + buckets, labels], the words
 LONG_WINDOWS = 64  # half-overlapping windows of a document, some 4,000 tokens, that are not long
 
 
@@ -109,12 +110,39 @@ def train_table(
     seeds: Iterable[int],
     bits: Literal[8, 16] = 16,
     keep_in: Path | None = None,
+    learnt: Weights | None = None,
 ) -> Table:
     """Train a fastText model for each seed on `texts` and fold them into one table.
 
     texts, labels: one set of labels a text, never empty. names: the order of the table's columns.
     buckets: rows of hashed n-grams, a power of two. keep_in: write fastText's own files there.
+    learnt: what `fasttext_weights` gives for all this, where it is known already.
     """
+    seeds = list(seeds)
+    folded, words = learnt or fasttext_weights(
+        texts, labels, names, settings, buckets, seeds, keep_in
+    )
+    slots = word_slots(words)
+    if settings.svm_share:
+        features = linear.extract(texts, slots, len(words), buckets, settings.ngrams)
+        truth = np.array([[name in tags for name in names] for tags in labels])
+        second = linear.nb_svm(features, truth, len(folded), settings.svm_cost, seeds[0])
+        # Both on one scale, fastText's: what they say of the training texts spreads as wide.
+        spread = linear.scores(features, folded).std() / linear.scores(features, second).std()
+        folded = (1 - settings.svm_share) * folded + settings.svm_share * spread * second
+    return quantise(folded, slots, len(words), settings.ngrams, bits)
+
+
+def fasttext_weights(
+    texts: Sequence[str],
+    labels: Sequence[frozenset[str]],
+    names: Sequence[str],
+    settings: FastText,
+    buckets: int,
+    seeds: Sequence[int],
+    keep_in: Path | None = None,
+) -> Weights:
+    """The mean of a fastText model for each seed, its two matrices multiplied."""
     lines = [token_text(text) for text in texts]
     repeats = _repeats(labels, settings.balance)
     order = np.random.default_rng(0).permutation(len(lines))
@@ -125,7 +153,6 @@ def train_table(
                 tags = " ".join(PREFIX + label for label in sorted(labels[place]))
                 file.write(f"{tags} {lines[place]}\n" * repeats[place])
         folded: npt.NDArray[np.float64] | None = None
-        seeds = list(seeds)
         for number, seed in enumerate(seeds):
             with _zeroing_malloc():
                 model = fasttext.train_supervised(
@@ -151,15 +178,7 @@ def train_table(
             words = model.get_words()
     assert folded is not None, "at least one seed"
     folded /= len(seeds)
-    slots = word_slots(words)
-    if settings.svm_share:
-        features = linear.extract(texts, slots, len(words), buckets, settings.ngrams)
-        truth = np.array([[name in tags for name in names] for tags in labels])
-        second = linear.nb_svm(features, truth, len(folded), settings.svm_cost, seeds[0])
-        # Both on one scale, fastText's: what they say of the training texts spreads as wide.
-        spread = linear.scores(features, folded).std() / linear.scores(features, second).std()
-        folded = (1 - settings.svm_share) * folded + settings.svm_share * spread * second
-    return quantise(folded, slots, len(words), settings.ngrams, bits)
+    return folded, words
 
 
 @contextmanager

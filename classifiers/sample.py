@@ -32,6 +32,26 @@ from corpus.session import spark_session
 from corpus.settings import Settings, command
 from corpus.settings import load as load_settings
 
+EXAMPLE = """\
+a configuration, for classes of your own (every key: configs/classifiers/sample.yaml):
+
+  documents: [runs/web/documents]         # a run's, or JSON lines with a `text`
+  lexicons:                               # your word lists, one word a line
+    - {path: lexicons/gambling.txt, label: gambling}
+    - {path: lexicons/fraud.txt, label: fraud}
+  per_stratum: 60                         # of each label, source and density of hits
+
+then, step by step:
+
+  python -m classifiers.sample sample.yaml --out candidates.csv
+  python -m classifiers.annotate serve --candidates candidates.csv \\
+      --labels normal,gambling,fraud --out annotations.jsonl
+  python -m classifiers.annotate agree annotations.jsonl --out labels.csv --conflicts conflicts.csv
+  python -m classifiers.train train.yaml --out models/mine
+  python -m classifiers.evaluate models/mine more-labels.csv --train labels.csv --out page.html
+  - harm: {model: models/mine}            # in the recipe's stages
+  python -m classifiers.mine mine.yaml --rounds rounds       # what to annotate next
+"""
 DENSITIES = ((10.0, "many"), (2.0, "some"), (0.0, "few"))  # hits per 1,000 tokens, from
 
 
@@ -148,10 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m classifiers.sample",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n"
-        "  python -m classifiers.sample configs/classifiers/sample.yaml --out candidates.csv\n"
-        "  python -m classifiers.annotate serve --candidates candidates.csv \\\n"
-        "      --labels normal,offensive,hate --out annotations.jsonl",
+        epilog=EXAMPLE,
     )
     parser.add_argument("config", help="sampling configuration (YAML)")
     parser.add_argument("--out", required=True, type=Path, help="CSV of the candidates")

@@ -32,11 +32,39 @@ from classifiers.calibration import (
 )
 from classifiers.labels import Example
 from classifiers.lexicon import read_lexicon, write_lexicons
-from classifiers.model import FastText, Model, load, save, train_table
+from classifiers.model import (
+    FastText,
+    Model,
+    Weights,
+    fasttext_weights,
+    load,
+    save,
+    train_table,
+)
 from classifiers.scoring import Table, score
 from corpus.settings import Settings, UserError, command
 from corpus.settings import load as load_settings
 from corpus.stage import file_digest
+
+EXAMPLE = """\
+a configuration (every key: configs/classifiers/harm.yaml and own-classes.yaml):
+
+  name: mine
+  train: [labels.csv]                     # what `classifiers.annotate agree` writes: text, label
+  negative: normal                        # the label that means that nothing was found
+  lexicons:                               # word lists: weak examples, and shown in the evidence
+    - {path: lexicons/gambling.txt, label: gambling}
+  background: [documents.jsonl.gz]        # ordinary documents, of which hardly any may be flagged
+
+examples:
+  python -m classifiers.train configs/classifiers/harm-demo.yaml --out models/harm
+
+Use the model in a recipe:
+  - harm: {model: models/harm}
+
+or let the pipeline train it:
+  - harm: {train: configs/classifiers/harm-demo.yaml}
+"""
 
 
 def _power_of_two(value: int) -> int:
@@ -157,7 +185,8 @@ class Training(Settings):
         """The files that decide what the model becomes."""
         lists = [entry.path for entry in (*self.lexicons, *self.keywords)]
         documents = [file for entry in self.documents for file in files_of(entry.path)]
-        return [*self.train, *self.dev, *self.test, *lists, *documents, *self.background]
+        background = [file for path in self.background for file in files_of(path)]
+        return [*self.train, *self.dev, *self.test, *lists, *documents, *background]
 
 
 def train(config: Training, folder: Path) -> Model:
@@ -279,8 +308,16 @@ def _search(
         return combinations[0], []
     trials: list[dict[str, Any]] = []
     truth = _truth(dev_set, names)
+    learnt: dict[str, Weights] = {}  # the second opinion's settings do not change fastText's
     for settings in combinations:
-        table = train_table(texts, sets, names, settings, config.buckets, [config.seed])
+        key = settings.model_dump_json(exclude={"svm_share", "svm_cost"})
+        if key not in learnt:
+            learnt[key] = fasttext_weights(
+                texts, sets, names, settings, config.buckets, [config.seed]
+            )
+        table = train_table(
+            texts, sets, names, settings, config.buckets, [config.seed], learnt=learnt[key]
+        )
         f1 = f1_scores(truth, _top(score(_arrow(dev_set), table, config.window).peak))
         trials.append({**settings.model_dump(), "dev_macro_f1": round(float(f1.mean()), 4)})
     best = max(range(len(trials)), key=lambda place: trials[place]["dev_macro_f1"])
@@ -451,12 +488,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m classifiers.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  python -m classifiers.train configs/classifiers/harm-demo.yaml --out models/harm\n\n"
-        "Use the model in a recipe:\n"
-        "  - harm: {model: models/harm}\n\n"
-        "or let the pipeline train it:\n"
-        "  - harm: {train: configs/classifiers/harm-demo.yaml}",
+        epilog=EXAMPLE,
     )
     parser.add_argument("config", help="training configuration (YAML)")
     parser.add_argument("--out", required=True, type=Path, help="folder for the model")
