@@ -31,7 +31,7 @@ RAW = pa.schema(
     [DOCUMENT.field(name) for name in DOCUMENT.names if name != "text"]
     + [
         pa.field("locator", pa.string(), nullable=False),  # path, path#line, path!member
-        pa.field("media", pa.string(), nullable=False),  # html | pdf | text
+        pa.field("media", pa.string(), nullable=False),  # html | pdf | text | epub | docx
         pa.field("payload", pa.binary()),  # null where reading failed
         pa.field("failure", pa.string()),  # why reading failed, else null
     ]
