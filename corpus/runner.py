@@ -128,12 +128,16 @@ def run_stages(
 
 
 def surviving(
-    spark: SparkSession, finished: Sequence[FinishedStage], columns: Sequence[str]
+    spark: SparkSession,
+    finished: Sequence[FinishedStage],
+    columns: Sequence[str],
+    among: DataFrame | None = None,
 ) -> DataFrame:
     """The documents that every finished stage kept: `doc_id` and `columns`.
 
     Each column is read from the stage that wrote it last; documents that later stages dropped are
-    taken out by `doc_id`, so that no stage needs to copy the text.
+    taken out by `doc_id`, so that no stage needs to copy the text. `among` (the column `key`, the
+    xxhash64 of `doc_id`) narrows each of these down before they are joined.
     """
     providers: dict[int, list[str]] = {}
     for column in dict.fromkeys(name for name in columns if name != "doc_id"):
@@ -150,6 +154,9 @@ def surviving(
         finished[position].kept(spark).select("doc_id", *names)
         for position, names in sorted(providers.items(), reverse=True)
     ]
+    if among is not None:
+        few = among.select("key")
+        frames = [f.join(few, F.xxhash64("doc_id") == few["key"], "left_semi") for f in frames]
     documents = reduce(lambda left, right: left.join(right, "doc_id"), frames)
     later = [step.dropped_ids(spark) for step in finished[latest + 1 :] if step.record.dropped]
     if later:
@@ -178,7 +185,11 @@ def _run_stage(
             observation, F.count(F.lit(1)).alias("n"), _digest().alias("digest")
         )
     schema = stage.output_schema()
-    decided = stage.decide(documents).select(*schema.names)
+    if finished:
+        decided = stage.decide_from(lambda names, among: surviving(spark, finished, names, among))
+    else:
+        decided = stage.decide(documents)
+    decided = decided.select(*schema.names)
     outcome = F.when(F.col("verdict").isNull(), "kept").otherwise("dropped")
     decided.withColumn("outcome", outcome).write.partitionBy("outcome").parquet(f"{path}/{attempt}")
 

@@ -36,6 +36,11 @@ class StageContext:
     """The recipe's sources by name, in its order (`corpus.recipe.Source`)."""
 
 
+# The documents with some columns; of all, or among those of a DataFrame with `key`, the xxhash64 of
+# their `doc_id`.
+Read = Callable[[Sequence[str], DataFrame | None], DataFrame]
+
+
 class Stage(ABC):
     """One step of a recipe. Subclasses name their settings in `Config` and implement `decide`."""
 
@@ -71,6 +76,14 @@ class Stage(ABC):
         `verdict` (`corpus.document.VERDICT`): null for a kept document. What a dropped document
         holds in the other columns is written too, where it is known.
         """
+
+    def decide_from(self, read: Read) -> DataFrame:
+        """Like `decide`, for a stage that need not have all columns of all documents at once.
+
+        Columns lie with the stages that made them, so that each further one costs a join of all
+        documents; a stage that reads the text of a few overrides this.
+        """
+        return self.decide(read(self.needs, None))
 
     def output_schema(self) -> pa.Schema:
         """The exact schema of what `decide` returns."""

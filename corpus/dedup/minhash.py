@@ -17,9 +17,9 @@ from corpus.dedup.normal import Shingling
 from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
 from corpus.dedup.signatures import SignaturesConfig, signature_arrays, signature_matrix
 from corpus.dedup.stored import Measure, Store, mixed_sets, open_stores, stored_members
-from corpus.dedup.verdict import DUPLICATE, judge
+from corpus.dedup.verdict import BROADCAST_ROWS, DUPLICATE, judge
 from corpus.settings import Settings
-from corpus.stage import Stage, spark_schema
+from corpus.stage import Read, Stage, spark_schema
 
 
 class MinHashConfig(Settings):
@@ -80,6 +80,9 @@ class MinHash(Stage):
     def decide(self, documents: DataFrame) -> DataFrame:
         return deduplicate(documents, self.config, self.context.sources)
 
+    def decide_from(self, read: Read) -> DataFrame:
+        return _deduplicated(read, True, self.config, self.context.sources)
+
 
 def deduplicate(
     documents: DataFrame,
@@ -92,17 +95,31 @@ def deduplicate(
     `minhash`; without it the signatures are made on the way and not kept. `sources` gives the
     priorities of sources by name.
     """
-    config = config or MinHashConfig()
+
+    def read(columns: Sequence[str], among: DataFrame | None) -> DataFrame:
+        return documents.select("doc_id", *columns)
+
+    measured = "minhash" in documents.columns
+    return _deduplicated(read, measured, config or MinHashConfig(), sources or {})
+
+
+def _deduplicated(
+    read: Read, measured: bool, config: MinHashConfig, sources: Mapping[str, Settings]
+) -> DataFrame:
+    """`deduplicate`, of documents that are read as far as they are needed: of most the signature,
+    if they are `measured`, and of those in groups the text."""
     stores = open_stores(config.against, measure_of(config))
-    found = _grouped(documents, config, stores)
+    ids = read([], None)
+    found = _grouped(read(_compared(config, measured), None), config, stores)
     if found is None:
-        return judge(documents, None, 0, None, {})
-    ranking = ranking_columns(config.keep, sources or {})
-    keyed = with_key(documents)
+        return judge(ids, None, 0, None, {})
+    few = F.broadcast(found.frame) if found.members <= BROADCAST_ROWS else found.frame
+    keyed = with_key(read(["text", *needed_columns(config.keep)], few))
+    ranking = ranking_columns(config.keep, sources)
     members = members_of(keyed.select("doc_id", "key", "text", *ranking), found)
     order = sort_keys(config.keep)
     if stores:
-        earlier = stored_members(documents.sparkSession, stores, found.frame)
+        earlier = stored_members(ids.sparkSession, stores, found.frame)
         members = members.unionByName(earlier, allowMissingColumns=True)
     if stores or found.giants:
         stored = F.col("stored") if stores else F.lit(0)
@@ -127,7 +144,7 @@ def deduplicate(
     threshold = F.when(F.col("rule") == "contained", F.lit(config.containment)).otherwise(
         F.lit(config.threshold)
     )
-    return judge(documents, duplicates, found.members, threshold, evidence, runs)
+    return judge(ids, duplicates, found.members, threshold, evidence, runs)
 
 
 def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = None) -> DataFrame:
@@ -188,6 +205,11 @@ def _grouped(documents: DataFrame, config: MinHashConfig, stores: Sequence[Store
         Limits(config.largest_group),
         stores,
     )
+
+
+def _compared(config: MinHashConfig, measured: bool) -> list[str]:
+    """The columns that candidates are found by."""
+    return ["minhash" if measured else "text", *config.by]
 
 
 def _category(config: MinHashConfig) -> Column:

@@ -1,11 +1,12 @@
 """The stages on Spark: golden families, evidence, and results that no partitioning changes."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from corpus.dedup.keeping import Keeping
 from corpus.dedup.stages import Exact, MinHash, Signatures
@@ -95,6 +96,24 @@ def test_a_family_leaves_its_newest_whole_copy(spark: SparkSession) -> None:
     )
     assert verdict.value == len(one & two) / len(one | two)
     assert (verdict.threshold, verdict.evidence["scope"]) == (0.8, "global")
+
+
+def test_columns_may_come_one_by_one(spark: SparkSession) -> None:
+    frame = signed(documents(spark, FAMILY)).cache()
+    asked = []
+
+    def read(columns: Sequence[str], among: DataFrame | None) -> DataFrame:
+        asked.append((sorted(columns), among is not None))
+        found = frame.select("doc_id", *columns)
+        if among is None:
+            return found
+        few = among.select("key")
+        return found.join(few, F.xxhash64("doc_id") == few["key"], "left_semi")
+
+    stage = MinHash("minhash-global", MinHash.Config(), context())
+    assert story(stage.decide_from(read)) == story(stage.decide(frame))
+    # The text is read of candidates only.
+    assert asked == [([], False), (["minhash"], False), (["date", "source", "text"], True)]
 
 
 def test_source_priority_comes_before_the_date(spark: SparkSession) -> None:

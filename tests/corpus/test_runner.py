@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from corpus.document import DOCUMENT, RAW, document_id
 from corpus.ledger import Run, diff_lines, story_lines
@@ -224,6 +225,13 @@ def test_columns_come_from_where_they_were_written_last(
         (text.upper(), len(text), "web")
         for n, text in enumerate(TEXTS)
         if len(text) <= 16 and n != 13
+    }
+    ids = [document_id("toy", str(n)) for n in (7, 13, 14, 99)]  # kept, dropped, kept, unknown
+    wanted = spark.createDataFrame(pa.table({"doc_id": ids})).selectExpr("xxhash64(doc_id) as key")
+    few = surviving(spark, finished, ["text", "kind"], F.broadcast(wanted)).collect()
+    assert {row.doc_id: row.text for row in few} == {
+        ids[0]: TEXTS[7].upper(),
+        ids[2]: TEXTS[14].upper(),
     }
 
 
