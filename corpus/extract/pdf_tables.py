@@ -104,7 +104,7 @@ def find_tables(
         return []
     if boxes is not None:
         return _in_boxes(source, page, boxes)
-    running = prose(lines)
+    running = prose(lines) - _labels(lines)
     loose = [line for line in lines if id(line) not in running]
     numeric = sum(len(NUMBER_LIKE.findall(line.text)) >= 3 for line in loose)
     if numeric < 2 and sum(len(row) >= 2 for row in _base_lines(loose)) < 2:
@@ -183,6 +183,20 @@ def _apart(rows: list[_Row], gutter: tuple[float, float] | None) -> list[list[_R
             parts.append(_rows([word for word in words if word.left < middle]))
             parts.append(_rows([word for word in words if word.left >= middle]))
     return parts
+
+
+def _labels(lines: list[Line]) -> set[int]:
+    """The ids of the lines that have a number right beside them: labels, long as they may be."""
+    found: set[int] = set()
+    for row in _base_lines(lines):
+        row.sort(key=lambda x: x.left)
+        numbers = [x for x in row if NUMBER.fullmatch(x.text)]
+        found |= {
+            id(line)
+            for line in row
+            if any(0 < x.left - line.right < 12 * line.size for x in numbers)
+        }
+    return found
 
 
 def _base_lines(lines: list[Line]) -> list[list[Line]]:
