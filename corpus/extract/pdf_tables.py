@@ -28,7 +28,7 @@ NUMBER = re.compile(
     r"|[-–—−*.]{1,5}|N/?A|\(?[XxNn]\)?"
 )
 CAPTION = re.compile(
-    r"(?:Table|Exhibit|Figure|Fig\.|Chart|Box|Annex|TABLE|EXHIBIT|FIGURE)\s*[A-Z]?\d|[表图圖]\s*\d"
+    r"(?:Table|Exhibit|Figure|Fig\.|Chart|Box|Annex|TABLE|EXHIBIT|FIGURE)\s*[A-Z]?\.?\d|[表图圖]\s*\d"
 )
 NOTE = re.compile(
     r"(?:Sources?|Notes?|SOURCE|NOTES?)\b|(?:资料来源|数据来源|資料來源|来源|注)[:：]"
@@ -438,7 +438,9 @@ def _trimmed(region: list[_Row]) -> list[_Row]:
     for place, row in enumerate(region[: end - 2]):
         lead = row.texts[0]
         is_title = CAPTION.match(" ".join(x.text for x in row.texts)) and not row.has_numbers
-        if is_title or (len(row.texts) == 1 and place == start and lead.left < first + 12):
+        is_one = len({id(word.line) for x in row.texts for word in x.words}) == 1
+        is_alone = len(row.texts) == 1 or (is_one and start > 0 and not row.has_numbers)
+        if is_title or (is_alone and place == start and lead.left < first + 12):
             start = place + 1
     while end > start:
         row = region[end - 1]
