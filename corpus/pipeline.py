@@ -23,7 +23,14 @@ from classifiers.harm import Harm
 from classifiers.language import Language
 from corpus.clean.stage import Clean
 from corpus.decontaminate.stage import Decontaminate
-from corpus.dedup.stages import Exact, LongSpans, MinHash, Paragraphs, Signatures
+from corpus.dedup.stages import (
+    Exact,
+    LongSpans,
+    MinHash,
+    Paragraphs,
+    Signatures,
+    check_signatures,
+)
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
 from corpus.reading.listing import sources_fingerprint
@@ -76,6 +83,7 @@ def run_recipe(
     recipe = file.recipe
     stages = build_stages(file, STAGES)
     check_columns(stages, file.path)
+    check_signatures(stages, file.path)
     vocabulary = file.section(VocabularyConfig, "vocabulary") if recipe.vocabulary else None
     shards = file.section(ShardsConfig, "shards") if recipe.shards else None
     if shards and not vocabulary:
@@ -233,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
     file = RecipeFile(file.recipe.model_copy(update=changes), file.path, file.text)
     stages = build_stages(file, STAGES)
     check_columns(stages, file.path)
+    check_signatures(stages, file.path)
     sources_fingerprint(file.recipe.sources)
     if options.check:
         print(f"{options.recipe}: {len(stages)} stages, {len(file.recipe.sources)} sources: valid")

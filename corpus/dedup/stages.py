@@ -1,9 +1,46 @@
 """The stages of deduplication, for the recipe."""
 
+from collections.abc import Sequence
+
 from corpus.dedup.exact import Exact
 from corpus.dedup.minhash import MinHash
 from corpus.dedup.paragraphs import Paragraphs
-from corpus.dedup.signatures import Signatures
+from corpus.dedup.signatures import Signatures, SignaturesConfig
 from corpus.dedup.spans import LongSpans
+from corpus.settings import UserError
+from corpus.stage import Stage
 
-__all__ = ["Exact", "LongSpans", "MinHash", "Paragraphs", "Signatures"]
+__all__ = ["Exact", "LongSpans", "MinHash", "Paragraphs", "Signatures", "check_signatures"]
+
+
+def check_signatures(stages: Sequence[Stage], path: str) -> None:
+    """Refuse a recipe whose MinHash stages read other signatures than its `signatures` makes.
+
+    Raises:
+        UserError: names the recipe at `path`, the stage and the key.
+    """
+    makers = [stage for stage in stages if isinstance(stage, Signatures)]
+    if not makers:
+        return
+    made = makers[0].config
+    for position, stage in enumerate(stages):
+        if not isinstance(stage, MinHash):
+            continue
+        for key in ("permutations", "shingle"):
+            wanted, own = getattr(made, key), getattr(stage.config, key)
+            if wanted != own:
+                raise UserError(
+                    f"{path}: stages.{position}.{stage.name}: {key}: is {_shown(own)}, and "
+                    f"'signatures' has {_shown(wanted)}: write the same in both"
+                )
+        if stage.config.against and made.seed != SignaturesConfig().seed:
+            raise UserError(
+                f"{path}: stages.{position}.{stage.name}: against: signature stores are made with "
+                f"the seed {SignaturesConfig().seed}, and 'signatures' has {made.seed}: leave "
+                "`seed` out there"
+            )
+
+
+def _shown(value: object) -> str:
+    content = value.model_dump() if hasattr(value, "model_dump") else value
+    return str(content)

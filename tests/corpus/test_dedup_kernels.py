@@ -16,7 +16,9 @@ from corpus.dedup.bands import Banding, choose_banding, sketch_radius
 from corpus.dedup.exact import identity_hashes
 from corpus.dedup.normal import Shingling, fold_table
 from corpus.dedup.signatures import SignaturesConfig, sign, signature_matrix
+from corpus.dedup.stages import MinHash, Signatures, check_signatures
 from corpus.settings import UserError
+from corpus.stage import StageContext
 
 TEXTS = [
     "中华人民共和国公司法，第一条。",
@@ -212,3 +214,21 @@ def test_the_table_of_scripts_is_made_of_openccs(tmp_path: Path) -> None:
     assert table.read_text("utf-8").splitlines()[-2:] == ["乾干", "萬万"]
     forms = traditional.simplified_forms()
     assert (forms["萬"], forms["風"], len(forms)) == ("万", "风", 4105)
+
+
+def test_minhash_must_read_the_signatures_that_are_made() -> None:
+    context = StageContext("", 0, {})
+    folded = Shingling(fold_script=True)
+    signed = Signatures("signatures", SignaturesConfig(shingle=folded), context)
+    same = MinHash("minhash-local", MinHash.Config(shingle=folded), context)
+    other = MinHash("minhash-global", MinHash.Config(), context)
+    check_signatures([signed, same], "r.yaml")
+    check_signatures([other], "r.yaml")
+    message = r"^r\.yaml: stages\.2\.minhash-global: shingle: is .*'fold_script': False"
+    with pytest.raises(UserError, match=message):
+        check_signatures([signed, same, other], "r.yaml")
+    seeded = Signatures("signatures", SignaturesConfig(seed=2), context)
+    against = MinHash("minhash-global", MinHash.Config(against=("s",)), context)
+    check_signatures([seeded, other], "r.yaml")
+    with pytest.raises(UserError, match="against: signature stores are made with the seed 1"):
+        check_signatures([seeded, against], "r.yaml")
