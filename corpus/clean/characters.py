@@ -39,7 +39,7 @@ PRIVATE = "\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd\ufdd0-\ufdef\
 _BREAK = re.compile("|".join(map(re.escape, LINE_BREAKS)))
 _SPACE = re.compile(f"[{SPACES}]")
 _INVISIBLE = re.compile(
-    f"[{INVISIBLE}]|(?<![^\x00-\x7f{HAN}])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f{HAN}])"
+    f"[{INVISIBLE}]|[\u200c\u200d]{{2,}}|(?<![^\x00-\x7f{HAN}])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f{HAN}])"
 )
 _INVISIBLE_SET = re.compile(f"[{INVISIBLE}\u200c\u200d]")
 _FULL_WIDTH = re.compile("[" + "".join(map(chr, FULL_WIDTH)) + "]")
@@ -49,14 +49,16 @@ _REPLACEMENT = re.compile("\ufffd")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # PDFs give radicals and ligatures where the characters themselves are meant.
 _COMPATIBLE = re.compile("[\u2e80-\u2fdf\uf900-\ufaff\ufb00-\ufb06]|[\U0002f800-\U0002fa1f]")
-_FULL_WIDTH_STOP = re.compile(r"(?<=[0-9])．|(?<=[0-9A-Za-z])－(?=[0-9A-Za-z])")
+# Look-behinds follow the character that they are about: a pattern that begins with one is tried
+# at every place of the text, slowly.
+_FULL_WIDTH_STOP = re.compile(r"．(?<=[0-9]．)|－(?<=[0-9A-Za-z]－)(?=[0-9A-Za-z])")
 _RUN = re.compile(r"([！？。，、；：!?~～])\1{3,}|([.·…—＿_*=#-])\2{19,}")
 # 招 股 意 向 书: single characters, each between spaces.
-_LETTER_SPACED = re.compile(f"(?<![{HAN}])[{HAN}](?: +[{HAN}](?![{HAN}])){{2,}}")
-_SPACED_PAIR = re.compile(f"(?<=[{HAN}]) +(?=[{HAN}])")
-_HAN = re.compile(f"[{HAN}]")
+_LETTER_SPACED = re.compile(f"[{HAN}](?<![{HAN}].)(?: +[{HAN}](?![{HAN}])){{2,}}")
+_SPACED_PAIR = re.compile(f" (?<=[{HAN}] ) *(?=[{HAN}])")
+_HAN_RUN = re.compile(f"[{HAN}]+")
 # The look-behind keeps a run of spaces from being tried at each of its places.
-_TRAILING = re.compile(r"(?<![ \t])[ \t]+(?=\n|\Z)")
+_TRAILING = re.compile(r"[ \t](?<![ \t].)[ \t]*(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{4,}")
 _FENCE = re.compile(r"^(?:```|~~~).*?(?:^(?:```|~~~)[ \t]*$|\Z)", re.M | re.S)
 
@@ -183,7 +185,7 @@ def _close_spaces(text: str, edits: Edits) -> str:
     pairs = len(_SPACED_PAIR.findall(text))
     if not pairs:
         return text
-    if pairs >= 3 and pairs > flag.SPACED_SHARE * len(_HAN.findall(text)):
+    if pairs >= 3 and pairs > flag.SPACED_SHARE * sum(map(len, _HAN_RUN.findall(text))):
         return _replace(_SPACED_PAIR, "", text, edits, "spaces-between-han")
     return _replace(
         _LETTER_SPACED, lambda match: match[0].replace(" ", ""), text, edits, "spaces-between-han"
