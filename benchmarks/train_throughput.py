@@ -347,7 +347,11 @@ def our_step(run: Any, plan: Any, ranks: Any, masks: bool) -> Any:
         parameter.data = parameter.data.bfloat16().float()
     engine = start_engine(run, run.phases[0], model, plan.accumulation_steps, 0, ranks)
     feed = Feed(plan, ranks)
-    state = Run(run, plan, ranks, Path("."), Progress(), None, None, feed, [])  # type: ignore[arg-type]
+    unused: Any = None  # by a step: what is logged and saved around it
+    state = Run(
+        config=run, plan=plan, ranks=ranks, folder=Path("."), progress=Progress(), feed=feed,
+        samples=[], journal=unused, writer=unused, heartbeat=unused, interrupted=None,
+    )  # fmt: skip
     batches = feed.steps(0, plan.steps)
 
     def unmasked(micro_batch: Any) -> Any:
