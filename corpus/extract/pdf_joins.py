@@ -46,6 +46,9 @@ def joined(pages: list[list[Block]], heights: list[float], body_size: float) -> 
             waiting = []
             is_full = main[-1].bottom > 0.6 * height
         waiting += notes
+    for block in blocks:
+        if block.rows:
+            block.text = table_text(block.rows)
     return blocks + waiting
 
 
@@ -122,9 +125,8 @@ def _add_rows(before: Block, block: Block) -> None:
         and _same(before.rows[repeated], block.rows[repeated])
     ):  # fmt: skip
         repeated += 1
-    before.rows = [*before.rows, *block.rows[repeated:]]
+    before.rows += block.rows[repeated:]
     before.bottom = block.bottom
-    before.text = table_text(before.rows)
 
 
 def _same(one: list[str], other: list[str]) -> bool:

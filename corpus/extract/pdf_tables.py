@@ -6,6 +6,7 @@ end, so that cells of several lines become one.
 """
 
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -399,7 +400,8 @@ def _unruled(region: list[_Row], across: list[Rule], is_sure: bool = False) -> T
     is_boxed = _is_boxed(region, across)
     columns = _columns(region)
     if is_sure:
-        return _table(region, columns, across, least=0.2) if len(columns) > 1 else None
+        grid = [_cells(row, columns) for row in region]
+        return _table(region, grid, across, least=0.2) if len(columns) > 1 else None
     is_small = len(full) < MIN_ROWS
     if is_small and not (is_boxed and any(map(str.isalpha, "".join(texts[: len(texts) // 2])))):
         return None
@@ -411,19 +413,19 @@ def _unruled(region: list[_Row], across: list[Rule], is_sure: bool = False) -> T
         return None
     if len(columns) < 2 or (len(columns) == 2 and numbers < 0.25 and not is_boxed):
         return None
-    if _is_chart([_cells(row, columns) for row in region]):
+    grid = [_cells(row, columns) for row in region]
+    if _is_chart(grid):
         return None
-    return _table(region, columns, across, least=0.8 if is_small else 0.35)
+    return _table(region, grid, across, least=0.8 if is_small else 0.35)
 
 
 def _table(
-    region: list[_Row], columns: list[tuple[float, float]], across: list[Rule], least: float
+    region: list[_Row], grid: list[list[list[_Text]]], across: list[Rule], least: float
 ) -> Table | None:
     """The rows in their columns; None where less than `least` of the cells are filled."""
-    grid = [_cells(row, columns) for row in region]
     rows = _merge_rows(region, grid, _wide(region, across))
     filled = sum(bool(text) for row in rows for text in row)
-    if len(rows) < 2 or filled < least * len(rows) * len(columns):
+    if len(rows) < 2 or filled < least * len(rows) * len(rows[0]):
         return None
     lines = {id(word.line): word.line for row in region for x in row.texts for word in x.words}
     return Table(list(lines.values()), rows)
@@ -527,33 +529,28 @@ def _columns(region: list[_Row]) -> list[tuple[float, float]]:
 def _cells(row: _Row, columns: list[tuple[float, float]]) -> list[list[_Text]]:
     """A row's texts by column; a text over several columns stands in the first unless it parts."""
     cells: list[list[_Text]] = [[] for _ in columns]
+    borders = [(one[1] + other[0]) / 2 for one, other in pairwise(columns)]
     for text in row.texts:
-        first = _column(text.words[0], columns)
-        if first == _column(text.words[-1], columns):
+        first = _column(text.words[0], borders)
+        if first == _column(text.words[-1], borders):
             cells[first].append(text)
             continue
         part: list[_Word] = []
         for word in text.words:
             size = word.size
-            if part and _column(word, columns) != _column(part[-1], columns):
+            if part and _column(word, borders) != _column(part[-1], borders):
                 gap = word.left - part[-1].right
                 if gap > 0.33 * size or NUMBER.fullmatch(word.text):
-                    cells[_column(part[0], columns)].append(_Text(part))
+                    cells[_column(part[0], borders)].append(_Text(part))
                     part = []
             part.append(word)
-        cells[_column(part[0], columns)].append(_Text(part))
+        cells[_column(part[0], borders)].append(_Text(part))
     return cells
 
 
-def _column(word: _Word, columns: list[tuple[float, float]]) -> int:
-    """The column that a word overlaps most, or is nearest to."""
-    return max(
-        range(len(columns)),
-        key=lambda k: (
-            min(word.right, columns[k][1]) - max(word.left, columns[k][0]),
-            -abs(word.left - columns[k][0]),
-        ),
-    )
+def _column(word: _Word, borders: list[float]) -> int:
+    """The column that a word's middle is in; `borders` are the middles of the white between."""
+    return bisect(borders, (word.left + word.right) / 2)
 
 
 def _is_chart(grid: list[list[list[_Text]]]) -> bool:
