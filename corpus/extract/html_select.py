@@ -43,6 +43,7 @@ MOST_CONTEXT: Final = 0.8
 OUTSIDE_MAIN: Final = 0.8
 """What a token outside of the page's only element `main` costs, where that holds a text."""
 MAIN_TOKENS: Final = 100
+MIN_POSTS: Final = 3
 LONG_COPY: Final = 60
 """Blocks of so many tokens that stood before elsewhere are copies that scripts show or hide."""
 
@@ -97,6 +98,9 @@ def select(
         is_thread = _is_mostly_replies(
             tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
             blocks.link_tokens, blocks.stops, blocks.commas,
+        ) or _has_posts(
+            tape.tag, tape.parent, tape.last, bits, blocks.first, blocks.owner, blocks.tokens,
+            blocks.link_tokens,
         )  # fmt: skip
     chosen = np.zeros(len(blocks.first), np.bool_)
     for thread, rung in ((is_thread, 0), (True, 0), (is_thread, 1), (is_thread, 2)):
@@ -182,6 +186,35 @@ def _is_mostly_replies(tag, parent, last, bits, first, owner, tokens, links, sto
         elif not bad[inner]:
             without += tokens[k]
     return pieces >= 2 and within > enough * without
+
+
+@njit(cache=True)
+def _has_posts(tag, parent, last, bits, first, owner, tokens, links):  # type: ignore[no-untyped-def]
+    """Are there posts side by side, each with its author and none headed by a link, as a list of
+    articles' beginnings would be?"""
+    nodes, count = len(tag), len(first)
+    text = np.zeros(nodes)
+    is_list = np.zeros(nodes, np.bool_)
+    has_author = np.zeros(nodes, np.bool_)
+    posts = np.zeros(nodes, np.int32)
+    for k in range(count):
+        around = owner[k]
+        text[around] += tokens[k] - links[k]
+        is_headline = links[k] > 0.5 * tokens[k] and tokens[k] >= 4
+        if is_headline and H_FIRST <= tag[around] <= H_LAST:
+            is_list[around] = True
+    for node in range(nodes - 1, 0, -1):
+        up = parent[node]
+        text[up] += text[node]
+        is_list[up] |= is_list[node]
+        has_author[node] |= (bits[node] & USER) != 0
+        has_author[up] |= has_author[node]
+        is_post = (bits[node] & POST) != 0 and text[node] >= 3 and has_author[node]
+        if is_post and not is_list[node] and tag[node] != T_BODY:
+            posts[up] += 1
+            if posts[up] >= MIN_POSTS:
+                return True
+    return False
 
 
 @njit(cache=True)

@@ -15,6 +15,9 @@ PARAGRAPHS = [
 ARTICLE = "".join(f"<p>{text}</p>" for text in PARAGRAPHS)
 
 
+MENU = "<nav><a href=/>Home page</a><p>All the news that there is to tell, every day.</p></nav>"
+
+
 def markdown(body: str, head: str = "", **options: str) -> str:
     page = f"<html><head>{head}</head><body>{body}</body></html>"
     return page_text(page, HtmlSettings(**options)).text
@@ -184,3 +187,31 @@ def test_names_that_say_something_else_elsewhere():
     assert PARAGRAPHS[0] in markdown(random)
     figure = "<figure><img><figcaption>A chart of what the bank earned in ten years, by quarter."
     assert "A chart of what the bank earned" in markdown(f"{ARTICLE}{figure}</figure>{ARTICLE}")
+
+
+def test_posts_with_their_authors_are_a_thread_whatever_software_made_it():
+    said = [
+        " ".join(PARAGRAPHS),
+        "Could you say more, please, on which of the steps you tried?",
+        "I tried all of them, and in the order that you gave.",
+        "I have no experience with it, sorry, so somebody else must help.",
+    ]
+    posts = "".join(
+        f"<div class=post-row><div class=author><h4><a href=/u/{n}>user{n}</a></h4></div>"
+        f"<a href=#{n}>Posted on May 5th, 2024 at noon</a><p>{text}</p></div>"
+        for n, text in enumerate(said)
+    )
+    text = markdown(f"<h1>What may be wrong here?</h1><div class=card>{posts}</div>")
+    assert text.startswith("# What may be wrong here?")  # a thread begins with its question
+    assert all(part in text for part in said)
+
+
+def test_what_is_hidden_at_the_beginning_of_a_block_hides_no_more_than_itself():
+    blocks = "".join(
+        f"<p><span style='display:none'>x</span>{text}</p>"
+        for text in [*PARAGRAPHS, "A short one."]
+    )
+    comments = f"<div class=comment><ul class=comments>{blocks}</ul></div>"
+    head = "<link rel=canonical href='https://forum.example/t/17'>"
+    text = markdown(f"<div class=post>{ARTICLE}</div>{comments}{MENU}", head)
+    assert "A short one." in text
