@@ -106,6 +106,20 @@ def _deviation(n: Counts) -> Vector:
     return share(spread, mean)
 
 
+def _compression(n: Counts) -> Vector:
+    literal = 1 - share(n.DUP_5, n.TOKEN_CHARACTERS)
+    return share(literal * n.ENTROPY, 8 * n.BYTES)
+
+
+def _script_mix(n: Counts) -> Vector:
+    scripts = np.stack([n.han, n.latin, n.of(c.KANA), n.of(c.OTHER)])
+    shares = share(scripts, scripts.sum(axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bits = np.where(shares > 0, -shares * np.log2(shares), 0.0 * shares)
+    total: Vector = bits.sum(axis=0)
+    return total
+
+
 SIGNALS: tuple[Signal, ...] = (
     # Size.
     Signal("bytes", "bytes", "UTF-8 bytes", OURS, lambda n: n.BYTES),
@@ -185,6 +199,13 @@ SIGNALS: tuple[Signal, ...] = (
         "function characters (的, 是, 在, …)",
         OURS,
         lambda n: share(n.FUNCTION_HAN, n.han),
+    ),
+    Signal(
+        "script_mix",
+        "bits",
+        "entropy over Han, Latin, kana and other letters: 0 is one script, 1 two alike",
+        OURS,
+        _script_mix,
     ),
     # Damage.
     Signal(
@@ -459,6 +480,13 @@ SIGNALS: tuple[Signal, ...] = (
         "of the tokens' frequencies, mean over windows",
         XUANYUAN,
         lambda n: share(n.ENTROPY, n.TOKENS),
+    ),
+    Signal(
+        "compression",
+        "share of bytes",
+        "estimated size when compressed: tokens outside of 5-grams seen before, at their entropy",
+        XUANYUAN,
+        _compression,
     ),
     # Words that tell kinds of pages.
     *(
