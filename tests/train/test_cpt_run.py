@@ -267,7 +267,8 @@ def test_a_checkpoint_without_a_marker_is_reported_and_never_read(
     assert point.path == folder / "step-000000006"
     sweep(folder)
     assert f"{folder}/step-000000008 was not yet whole" in capsys.readouterr().err
-    assert {path.name for path in folder.iterdir()} == {"step-000000006", "phase-embeddings"}
+    left = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert left == {"step-000000006", "phase-embeddings"}
 
 
 def test_a_step_that_is_not_sound_changes_nothing_and_names_its_documents(
