@@ -107,8 +107,12 @@ def _deviation(n: Counts) -> Vector:
 
 
 def _compression(n: Counts) -> Vector:
-    literal = 1 - share(n.DUP_5, n.TOKEN_CHARACTERS)
-    return share(literal * n.ENTROPY, 8 * n.BYTES)
+    # Each distinct token is spelled once; then all that no 5-gram before holds is coded at its
+    # entropy. Over laws, questions, letters, reports and repeated text this follows zlib's ratio
+    # (correlation above .9), without compressing anything.
+    spelled = n.DISTINCT_TOKENS * share(n.BYTES, n.TOKENS)
+    coded = (1 - share(n.DUP_5, n.TOKEN_CHARACTERS)) * n.ENTROPY / 8
+    return share(spelled + coded, n.BYTES)
 
 
 def _script_mix(n: Counts) -> Vector:
@@ -484,7 +488,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "compression",
         "share of bytes",
-        "estimated size when compressed: tokens outside of 5-grams seen before, at their entropy",
+        "estimated size when compressed: distinct tokens, and the rest at its entropy",
         XUANYUAN,
         _compression,
     ),

@@ -122,9 +122,9 @@ def test_entropy_and_distinct_tokens():
 
 def test_what_compresses_and_what_mixes():
     # Eight tokens of three bits each; then sixteen of two, twelve of them in 5-grams seen before.
-    assert signals_of("甲乙丙丁戊己庚辛")["compression"] == pytest.approx(8 * 3 / (8 * 24))
+    assert signals_of("甲乙丙丁戊己庚辛")["compression"] == pytest.approx(1 + 8 * 3 / (8 * 24))
     found = signals_of("甲乙丙丁" * 4)
-    assert found["compression"] == pytest.approx((1 - 12 / 16) * 16 * 2 / (8 * 48))
+    assert found["compression"] == pytest.approx(4 / 16 + (1 - 12 / 16) * 16 * 2 / (8 * 48))
     assert signals_of("甲乙ab")["script_mix"] == pytest.approx(1)
     assert signals_of("甲乙")["script_mix"] == 0
     assert signals_of("12")["script_mix"] is None
