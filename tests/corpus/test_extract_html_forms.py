@@ -98,11 +98,9 @@ FILING = (
 
 
 def test_a_dash_in_a_table_is_a_value_of_its_own():
-    text = markdown(f"<div>{ARTICLE}{FILING}</div>")
-    assert (
-        "| Item | 2024 |  | 2023 |  |\n| --- | --- | --- | --- | --- |\n"
-        "| Cash |  | $1,234 |  | $— |\n| Debt | — |  |  | (5) |" in text
-    ) or "| Item | 2024 | 2023 |\n| --- | --- | --- |\n| Cash | $1,234 | $— |\n" in text
+    assert markdown(f"<div>{ARTICLE}{FILING}</div>").endswith(
+        "| Item | 2024 | 2023 |\n| --- | --- | --- |\n| Cash | $1,234 | $— |\n| Debt | — | (5) |"
+    )
 
 
 def test_tables_with_spans_are_html_where_a_recipe_asks():
