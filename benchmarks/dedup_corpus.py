@@ -132,8 +132,8 @@ def build_corpus(data: Path, wanted: int, seed: int) -> list[tuple[str, str, str
     documents = [(f"d{n:06d}", text, source) for n, (source, text) in enumerate(chosen)]
     vary = near_copier([text for _, text in chosen], rng)
     for n, original in enumerate(rng.sample(range(len(documents)), len(documents) // 10)):
-        kind, text = vary(documents[original][1])
-        documents.append((f"x{n:06d}", text, f"copy/{kind}"))
+        text = vary(documents[original][1])
+        documents.append((f"x{n:06d}", text, documents[original][2]))
     rng.shuffle(documents)
     return documents
 
@@ -236,8 +236,8 @@ def pieces(text: str, rng: random.Random) -> Iterator[str]:
             length += len(line) + 1
 
 
-def near_copier(texts: list[str], rng: random.Random) -> Callable[[str], tuple[str, str]]:
-    """A function text -> (kind, near-copy)."""
+def near_copier(texts: list[str], rng: random.Random) -> Callable[[str], str]:
+    """A function text -> near-copy."""
     boilerplate = [t[: rng.randint(60, 400)] for t in rng.sample(texts, min(40, len(texts)))]
     alphabet = "".join(t[:50] for t in rng.sample(texts, min(2000, len(texts))))
     sentence_end = re.compile(r"(?<=[。！？!?；;\n])")
@@ -284,9 +284,8 @@ def near_copier(texts: list[str], rng: random.Random) -> Callable[[str], tuple[s
         "format": reformat,
     }
 
-    def vary(text: str) -> tuple[str, str]:
-        kind = rng.choice(list(kinds))
-        return kind, kinds[kind](text)
+    def vary(text: str) -> str:
+        return kinds[rng.choice(list(kinds))](text)
 
     return vary
 
