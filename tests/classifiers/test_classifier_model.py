@@ -219,6 +219,14 @@ def test_documents_with_one_label_each(tmp_path):
         Training(name="x", documents=[{"path": "x"}])
 
 
+def test_refitting_keeps_the_thresholds_and_learns_from_dev_too(config, model_folder, tmp_path):
+    model = load(str(model_folder))
+    refitted = train(config.model_copy(update={"refit": True}), tmp_path)
+    assert refitted.thresholds.tolist() == model.thresholds.tolist()
+    assert refitted.card["metrics"]["dev"] == model.card["metrics"]["dev"]
+    assert refitted.table.rows.tobytes() != model.table.rows.tobytes()
+
+
 def test_hard_negatives_are_the_pieces_that_look_most_harmful(config, tmp_path):
     # One document of calm pieces, and in its middle a stretch of the words that gambling has.
     law = "".join(sentences(GOOD, 300, 3)) + "".join(sentences(BAD, 8, 4))
