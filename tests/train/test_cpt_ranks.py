@@ -150,11 +150,11 @@ def test_ranks_killed_at_random_change_nothing(inputs: Path, tmp_path: Path) -> 
     undisturbed = another_run(inputs, tmp_path / "undisturbed", **often)
     run_ranks(2, [undisturbed])
     config = another_run(inputs, tmp_path / "killed", **often)
-    ranks = start_ranks(2, [config], dies_writing="step-000000003")
+    ranks = start_ranks(2, [config], dies_writing="step-000000005")
     ranks[1].join()
     ranks[0].kill()
     assert ranks[1].exitcode == -signal.SIGKILL
-    torn = folder_of(config) / "checkpoints/step-000000003"
+    torn = folder_of(config) / "checkpoints/step-000000005"
     assert list(torn.glob("*.pt"))
     assert not (torn / MARKER).exists()
     draw = random.Random(KILLS)
