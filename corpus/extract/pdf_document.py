@@ -12,8 +12,9 @@ from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
 from corpus.extract.pdf_neural import drop_model_furniture, regions
 from corpus.extract.pdf_ocr import OcrError, recognise
 from corpus.extract.pdf_paragraphs import Block, paragraphs, usual_size
+from corpus.extract.pdf_rows import Table
 from corpus.extract.pdf_rules import read_rules
-from corpus.extract.pdf_tables import Table, find_tables
+from corpus.extract.pdf_tables import find_tables
 from corpus.extract.result import Extracted
 from corpus.extract.settings import PdfSettings
 

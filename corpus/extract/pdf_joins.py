@@ -8,7 +8,7 @@ import re
 
 from corpus.extract.html_tables import markdown_table
 from corpus.extract.pdf_paragraphs import FINAL, Block, join_lines
-from corpus.extract.pdf_tables import NUMBER
+from corpus.extract.pdf_rows import NUMBER
 
 NOTE_SIZE = 0.93
 """Footnotes are set smaller than this share of the text's size,"""
