@@ -11,7 +11,7 @@ NUMBER = re.compile(
     r"(?:US|HK|RMB|CNY|EUR|USD|GBP|JPY)?[\d.,%()\-–—−+±*†‡$€£¥/:\s<>~≤≥]{0,4}\d[\d.,%()\-–—−+±*†‡$€£¥/:\s]*(?:[a-zA-Z%]{1,2})?"
     r"|[-–—−*.]{1,5}|N/?A|\(?[XxNn]\)?"
 )
-"""What stands in a cell of figures: amounts, shares, ranges, dates in digits, and signs for none."""
+"""What stands in a cell of figures: amounts, shares, ranges, years, and signs for none."""
 
 
 @dataclass(slots=True)
