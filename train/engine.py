@@ -54,9 +54,9 @@ def start_engine(
     kernels = choose_kernels(run, causal_lm, ranks.device)
     use_kernels(causal_lm, kernels)
     config = deepspeed_config(run, accumulation_steps, universal)
-    if run.precision.fp8 != "off" and phase.train == "all":
+    if run.precision.fp8 is not None and phase.train == "all":
         if zero_stage(config) == 3:
-            raise UserError("precision.fp8: goes with ZeRO 0 to 2; take 'off' or another stage")
+            raise UserError("precision.fp8: goes with ZeRO 0 to 2; leave it out or take another stage")
         use_float8(causal_lm, run.precision.fp8, ranks.device)
     if run.precision.activation_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})

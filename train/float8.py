@@ -26,7 +26,7 @@ def use_float8(causal_lm: PreTrainedModel, scales: Scales, device: torch.device)
         UserError: the device cannot multiply float8, or torchao is not installed.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
-        raise UserError("precision.fp8: needs an Ada, Hopper or later GPU; take 'off'")
+        raise UserError("precision.fp8: needs an Ada, Hopper or later GPU; leave it out")
     for linear in to_float8(causal_lm.base_model.layers, scales):
         linear.forward = torch.compile(linear.forward)  # type: ignore[method-assign]
 

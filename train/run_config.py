@@ -121,7 +121,7 @@ class Precision(Settings):
     """Number formats. With bf16, DeepSpeed keeps fp32 master weights and optimizer state."""
 
     weights: Literal["fp32", "bf16"] = "bf16"
-    fp8: Literal["off", "tensorwise", "rowwise"] = "off"
+    fp8: Literal["tensorwise", "rowwise"] | None = None
     """Matrix products inside the blocks in float8, with one scale a tensor or a row (torchao's), in
     phases that train `all`. An experiment: needs bf16, Hopper or Ada, ZeRO 0 to 2, and torchao;
     MFU is still told against the bf16 peak."""
@@ -233,7 +233,7 @@ class RunConfig(Settings):
         for phase in self.phases[:-1]:
             if phase.tokens == "rest":
                 raise ValueError(f"phases: only the last may take the rest, not '{phase.name}'")
-        if self.precision.fp8 != "off" and self.precision.weights != "bf16":
+        if self.precision.fp8 is not None and self.precision.weights != "bf16":
             raise ValueError("precision: fp8 goes with weights: bf16")
         if self.backends.compile and self.backends.kernels not in ("torch", "auto"):
             raise ValueError(
