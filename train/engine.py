@@ -56,7 +56,7 @@ def start_engine(
     config = deepspeed_config(run, accumulation_steps, universal)
     if run.precision.fp8 is not None and phase.train == "all":
         if zero_stage(config) == 3:
-            raise UserError("precision.fp8: goes with ZeRO 0 to 2; leave it out or take another stage")
+            raise UserError("precision.fp8: goes with ZeRO 0 to 2; leave it out")
         use_float8(causal_lm, run.precision.fp8, ranks.device)
     if run.precision.activation_checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
