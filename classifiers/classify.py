@@ -4,7 +4,6 @@ It drops nothing by itself unless a recipe gives limits. Several models are appl
 over the text, so that it travels to the workers, and is cut into tokens, once.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -90,8 +89,10 @@ class Classify(BatchStage):
                 labels[unsure] = self.config.otherwise[name]
             if model.card.get("keywords_decide"):
                 nothing = unsure | (known & (best == model.labels.index(model.negative)))
-                for row in np.flatnonzero(nothing).tolist():
-                    labels[row] = by_keywords(self.config.models[name], texts[row]) or labels[row]
+                rows_left = np.flatnonzero(nothing)
+                found_labels = by_keywords(self.config.models[name], texts.take(rows_left))
+                for row, label in zip(rows_left.tolist(), found_labels, strict=True):
+                    labels[row] = label or labels[row]
             if name in self.config.scores_of:
                 value = probabilities[:, model.labels.index(self.config.scores_of[name])]
             columns[f"{name}_label"] = pa.array(labels, pa.string(), mask=~known)
@@ -105,15 +106,15 @@ class Classify(BatchStage):
         return pa.RecordBatch.from_pydict(columns)
 
 
-def by_keywords(model: str, text: pa.StringScalar) -> str | None:
-    """The label of whose list the most different words stand in `text`: three at least, and more
-    than of any other."""
-    words = {(hit.label, hit.word) for hit in load_matcher(model).hits(text.as_py())}
-    counts = Counter(label for label, _ in words).most_common(2)
-    if not counts or counts[0][1] < KEYWORDS:
-        return None
-    tie = len(counts) > 1 and counts[0][1] == counts[1][1]
-    return None if tie else counts[0][0]
+def by_keywords(model: str, texts: pa.Array) -> list[str | None]:
+    """For each text the label of whose list the most different words stand in it: three at least,
+    and more than of any other."""
+    matcher = load_matcher(model)
+    counts = matcher.distinct(texts)
+    best = counts.argmax(axis=1)
+    most = counts.max(axis=1)
+    sure = (most >= KEYWORDS) & ((counts == most[:, None]).sum(axis=1) == 1)
+    return [matcher.labels[k] if known else None for k, known in zip(best, sure, strict=True)]
 
 
 WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills

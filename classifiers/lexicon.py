@@ -122,6 +122,16 @@ class Matcher:
             np.add.at(counts[text], self._owners[found[:size, 0]], 1)
         return counts, lengths
 
+    def distinct(self, texts: pa.Array) -> npt.NDArray[np.int64]:
+        """How many different words of each label occur in each text, int64 [texts, labels]."""
+        counts = np.zeros((len(texts), len(self.labels)), np.int64)
+        offsets, data = text_buffers(texts)
+        _count_distinct(
+            offsets, data, folded(), kinds(), single_hashes(), self._keys, self._values,
+            self._owners, counts,
+        )  # fmt: skip
+        return counts
+
     def hits(self, text: str) -> list[Hit]:
         """Every word in `text`, in the order of their places."""
         data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
@@ -178,3 +188,20 @@ def _walk(data, fold, kind, single, keys, values, found):  # type: ignore[no-unt
             hits += 1
         token = last + 1
     return hits, count
+
+
+@kernel
+def _count_distinct(offsets, data, fold, kind, single, keys, values, owners, counts):  # type: ignore[no-untyped-def]
+    longest = 0
+    for text in range(len(offsets) - 1):
+        longest = max(longest, offsets[text + 1] - offsets[text])
+    found = np.empty((longest, 3), np.int32)
+    seen = np.full(len(owners), -1, np.int64)
+    for text in range(len(offsets) - 1):
+        piece = data[offsets[text] : offsets[text + 1]]
+        hits, _ = _walk(piece, fold, kind, single, keys, values, found)
+        for hit in range(hits):
+            word = found[hit, 0]
+            if seen[word] != text:
+                seen[word] = text
+                counts[text, owners[word]] += 1

@@ -53,6 +53,11 @@ def test_matcher_finds_evasive_spellings_and_no_word_inside_another():
     ]
     assert [hit.label for hit in matcher.hits("赌博机枪，赌博机")] == ["arms", "gambling"]
     assert matcher.hits("赌徒博士") == []
+    assert matcher.distinct(pa.array(["赌博赌博与博彩", None, "x"])).tolist() == [
+        [2, 0],
+        [0, 0],
+        [0, 0],
+    ]
     counts, lengths = matcher.counts(pa.array(["赌博赌博与博彩", "赌博机枪", None, text]))
     assert counts.tolist() == [[3, 0], [0, 1], [0, 0], [2, 0]]
     assert lengths.tolist() == [7, 4, 0, 7]
