@@ -38,8 +38,8 @@ def grouped(found: Groups | None) -> dict[int, tuple[int, int | None]]:
 def test_spark_groups_as_the_driver_does(spark: SparkSession) -> None:
     rng = np.random.default_rng(2)
     names = np.sort(rng.integers(-(2**62), 2**62, 60))
-    path = np.column_stack([np.arange(52, 59), np.arange(53, 60)])  # the longest way to go
-    ends = np.concatenate([rng.integers(0, 52, (35, 2)), path])
+    path = np.column_stack([np.arange(56, 59), np.arange(57, 60)])  # the longest way to go
+    ends = np.concatenate([rng.integers(0, 56, (38, 2)), path])
     links = np.column_stack([rng.integers(0, 9, len(ends)), ends])[ends[:, 0] != ends[:, 1]]
     rows = [batch for part in np.array_split(links, 3) for batch in _link_rows(part, names)]
     fields = ["distances", "left", "right"]
