@@ -8,7 +8,7 @@ weights, 262,144 tokens a step. Ours goes through the training loop's own functi
 feed, engine, step). A model FLOP is counted as `train/throughput.py` says: attention only where
 tokens attend, recomputation not at all; for peers without document masks, over whole rows.
 
-Needs a GPU with 141 GB (the 3B and 7B rows; the others fit into 80), flash-attn-4 for our
+Needs a GPU with 141 GB (the 3B row; the others fit into 80), flash-attn-4 for our
 attention on Hopper and liger-kernel for the peer that uses it. A row that cannot run says why.
 `--shards` takes shards that exist instead of DIR/text.
 """
@@ -90,8 +90,6 @@ MASKS = [
 ]
 TWO_DEVICES = [
     Variant("ours 1.3B 4k, 2 GPUs", "1b", 4096, 32768, devices=2, metric="two_1b_4k"),
-    Variant("ours 7B 4k", "7b", 4096, 4096, metric="tflops_7b_4k"),
-    Variant("ours 7B 4k, 2 GPUs", "7b", 4096, 4096, devices=2, metric="two_7b_4k"),
 ]
 
 
@@ -152,9 +150,6 @@ def metrics(results: list[tuple[Variant, dict[str, Any]]]) -> dict[str, float]:
     two = named.get("two_1b_4k")
     if ours and two:
         numbers["scaling_2gpu"] = two["tokens_per_second"] / (2 * ours["tokens_per_second"])
-    seven, two = named.get("tflops_7b_4k"), named.get("two_7b_4k")
-    if seven and two:
-        numbers["scaling_2gpu_7b"] = two["tokens_per_second"] / (2 * seven["tokens_per_second"])
     masked, unmasked = named.get("tflops_1b_8k"), named.get("unmasked_1b_8k")
     if masked and unmasked:
         numbers["masks_token_ratio_1b_8k"] = (
