@@ -109,7 +109,12 @@ def datasketch_speed(corpus: pa.Table) -> float:
 
 def job_cpu_seconds(documents: str, output: str) -> tuple[float, int]:
     """CPU seconds of one job after Spark has started, and how many documents it dropped."""
-    options = {"spark.sql.shuffle.partitions": "16", "spark.driver.memory": "6g"}
+    options = {
+        "spark.sql.shuffle.partitions": "16",
+        "spark.driver.memory": "6g",
+        # As configs/spark has it for one machine.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
     spark = spark_session("dedup speed", options | {"spark.ui.enabled": "false"})
     spark.range(10).mapInArrow(lambda batches: batches, "id long").count()
     before = tree_cpu_seconds()
