@@ -447,7 +447,13 @@ def in_spark(
             context,
         ),
     ]
-    spark = spark_session("benchmark", {"spark.master": "local[1]", "spark.ui.enabled": "false"})
+    # The Java options are those that configs/spark has for one machine.
+    options = {
+        "spark.master": "local[1]",
+        "spark.ui.enabled": "false",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    }
+    spark = spark_session("benchmark", options)
     for stage in stages:  # compiles, loads, warms up
         sink(stage.decide(spark.read.parquet(str(path / "part-0.parquet"))))
     seconds, per_stage = 0.0, []
