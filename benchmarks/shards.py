@@ -45,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="the folder of real data")
     parser.add_argument("--quick", action="store_true", help="a tenth of one copy")
-    parser.add_argument("--copies", type=int, default=8, help="of the corpus")
+    parser.add_argument("--copies", type=int, default=16, help="of the corpus (16: 2.5 GB)")
     parser.add_argument("--cores", type=int, default=2, help="that Spark may use")
     parser.add_argument("--json", type=Path, help="where the numbers go")
     options = parser.parse_args()
