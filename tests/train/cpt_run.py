@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -21,6 +22,15 @@ from train.run_config import read_run_config
 VOCABULARY = 96
 EOS = 2
 LENGTH = 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    """These models are too small to share among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def write_inputs(folder: Path, seed: int = 0) -> None:

@@ -13,6 +13,7 @@ from cpt_run import (
     VOCABULARY,
     another_run,
     folder_of,
+    one_thread,  # noqa: F401 - a fixture of every test here
     records_of,
     weights_of,
     write_config,
@@ -29,14 +30,6 @@ from train.model import scale_rope
 from train.run_config import Logging, RopeConfig, read_run_config
 
 OLD = 80
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

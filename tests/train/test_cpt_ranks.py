@@ -16,6 +16,7 @@ from cpt_run import (
     drop_after,
     folder_of,
     losses_of,
+    one_thread,  # noqa: F401 - a fixture of every test here
     records_of,
     weights_of,
     write_config,
@@ -30,14 +31,6 @@ from train.heartbeat import Beat, last_beat
 BAD_STEP = 4
 KILLS = int(os.environ.get("LIANJIN_KILLS", "2"))
 STAGES = (0, 1, 2, 3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

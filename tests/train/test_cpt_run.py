@@ -15,6 +15,7 @@ from cpt_run import (
     another_run,
     folder_of,
     losses_of,
+    one_thread,  # noqa: F401 - a fixture of every test here
     records_of,
     weights_of,
     write_config,
@@ -34,14 +35,6 @@ from train.model import model_shape, new_model
 from train.run_config import read_run_config
 from train.run_plan import plan_run
 from train.sequences import SequenceReader
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
