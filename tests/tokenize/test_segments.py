@@ -21,7 +21,7 @@ MODEL = extend_model(read_model(BASE), WORDS, 64)[0]
 ENCODER = SegmentEncoder(MODEL)
 
 
-def check(texts: list[str]) -> None:
+def assert_as_sentencepiece(texts: list[str]) -> None:
     expected = processor(MODEL).encode(texts)
     ids, lengths = ENCODER.encode(pa.array(texts, pa.string()))
     assert lengths.tolist() == [len(row) for row in expected]
@@ -34,7 +34,7 @@ def test_made_up_strings() -> None:
         "中国人民的龘靐龘靐靐龘。",
         "a  b\n\tdef f(x):\n    ",
     ]
-    check(texts + fuzzed_strings(texts, WORDS, seed=3, count=3_000))
+    assert_as_sentencepiece(texts + fuzzed_strings(texts, WORDS, seed=3, count=3_000))
 
 
 def test_long_segments() -> None:
@@ -43,13 +43,13 @@ def test_long_segments() -> None:
         2, 9, 10, 11, 12, 47, 48, 49, 50, 99, 100, 101, 1_000
     )]  # fmt: skip
     texts.append("".join(np.random.default_rng(1).choice(list("etaoin龘靐 -"), 5_000)))
-    check(texts + texts)
+    assert_as_sentencepiece(texts + texts)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(st.sampled_from("龘靐中国人民的 \u2581e tha1\n<s>/é😀\x00"), max_size=80)))
 def test_like_sentencepiece(texts: list[str]) -> None:
-    check(texts)
+    assert_as_sentencepiece(texts)
 
 
 def test_slices_and_large_strings() -> None:
@@ -66,7 +66,7 @@ def test_a_full_memory_forgets_and_stays_right() -> None:
     rng = np.random.default_rng(7)
     words = ["".join(rng.choice(list("etaoinshr"), 8)) for _ in range(20_000)]
     words += ["".join(rng.choice(list("etaoinshr"), 30)) for _ in range(9_000)]
-    check([" ".join(words + words[::7])])
+    assert_as_sentencepiece([" ".join(words + words[::7])])
 
 
 def test_models_that_it_does_not_know(tmp_path: Path) -> None:
