@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from corpus.extract.decoding import decode
-from corpus.extract.html_blocks import SKIPPED, blocks, element_words
+from corpus.extract.html_blocks import SKIPPED, blocks
 from corpus.extract.html_code import find_code
+from corpus.extract.html_element_words import element_words
 from corpus.extract.html_facts import Facts, find_facts
 from corpus.extract.html_feed import feed_text
 from corpus.extract.html_lists import PageLinks, is_list, link_line, link_nodes, page_links

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from corpus.extract.html_blocks import SKIPPED, blocks, element_words
+from corpus.extract.html_blocks import SKIPPED, blocks
 from corpus.extract.html_code import find_code
+from corpus.extract.html_element_words import element_words
 from corpus.extract.html_math import Notation, find_formulas
 from corpus.extract.html_names import TAG
 from corpus.extract.html_render import Page, render
