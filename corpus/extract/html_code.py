@@ -5,7 +5,7 @@ import re
 import numpy as np
 import numpy.typing as npt
 
-from corpus.extract.html_attributes import attributes, unescape
+from corpus.extract.html_attributes import attributes, raw_text, unescape
 from corpus.extract.html_names import BLOCK, TAG, named
 from corpus.extract.html_tape import TEXT, Tape
 from corpus.extract.html_words import CODE, LINES
@@ -29,6 +29,7 @@ LANGUAGE_NAMES = re.compile(
 NO_LANGUAGE = frozenset(
     named("plain plaintext text none auto default highlight hljs wp block js line")
 )
+UNSELECTABLE = re.compile(rb"user-select:\s*none|\bselect-none\b")
 PLACES_UP = 8
 
 
@@ -84,7 +85,11 @@ def code_text(tape: Tape, bits: npt.NDArray[np.int64], node: int) -> str:
                 pieces.append(text if in_pre else re.sub(r"\s*\n\s*", "", text))
         elif number == T_BR:
             pieces.append("\n")
-        elif DROPPED[number] or (bits[at] & LINES and not _holds_most(tape, node, at)):
+        elif (
+            DROPPED[number]
+            or (bits[at] & LINES and not _holds_most(tape, node, at))
+            or _is_unselectable_number(tape, at)
+        ):
             at = int(tape.last[at]) + 1
             continue
         elif BLOCK[number]:
@@ -152,6 +157,12 @@ def _code_cell(tape: Tape, bits: npt.NDArray[np.int64], table: int) -> int:
         return int(np.sum((tape.end[inside] - tape.start[inside])[is_text]))
 
     return max(cells, key=lambda k: (not bits[k] & LINES, size(k)))
+
+
+def _is_unselectable_number(tape: Tape, node: int) -> bool:
+    """Is this a number that readers cannot select, as a line's is?"""
+    piece = tape.source[tape.start[node] : tape.end[node]]
+    return UNSELECTABLE.search(piece) is not None and raw_text(tape, node).strip().isdigit()
 
 
 def _holds_most(tape: Tape, node: int, part: int) -> bool:

@@ -33,6 +33,7 @@ TEX_NAMES = (b"MathJax", b"mathjax", b"katex", b"KaTeX")
 ASCIIMATH_NAMES = (b"sciimath", b"sciiMath", b"SCIIMath", b"AM_CHTML", b"AM_HTMLorMML", b"AM_SVG")
 TEX_INLINE = re.compile(r"\\\(\s*([^$]+?)\s*\\\)", re.S)
 TEX_DISPLAY = re.compile(r"\\\[\s*([^$]+?)\s*\\\]", re.S)
+FENCES = re.compile(r"\$\\(?:begin|end)group\$ ?")
 ASCIIMATH = re.compile(r"`([^`]{1,1000})`")
 
 
@@ -98,6 +99,8 @@ def with_formulas(text: str, written: Notation, *, is_cell: bool) -> str:
 
     TeX between brackets stays so in a table's cell, where a dollar is money.
     """
+    if "group$" in text:  # what Stack Exchange fences its posts with
+        text = FENCES.sub("", text)
     if "\\" in text and not is_cell and written.tex:
         text = TEX_DISPLAY.sub(lambda found: f"\n$${clean_latex(found[1])}$$\n", text)
         text = TEX_INLINE.sub(lambda found: f"${clean_latex(found[1])}$", text)

@@ -79,6 +79,10 @@ VARIANTS: Final = {
     "sans-serif": "mathsf", "bold-italic": "boldsymbol", "monospace": "mathtt",
     "normal": "mathrm",
 }  # fmt: skip
+PAIRS: Final = {"(": ")", "[": "]", r"\{": r"\}", "|": "|"}
+FENCES: Final = frozenset({*PAIRS, *PAIRS.values()})
+MATRICES: Final = {"(": "pmatrix", "[": "bmatrix", "|": "vmatrix", r"\{": "Bmatrix"}
+TALL: Final = re.compile(r"\\(?:frac|sum|prod|int|oint|begin|underset|overset|lim|max|min)\b")
 LIMITS: Final = frozenset("∑∏∫⋃⋂⨁⨂∐")
 MAX_DEPTH: Final = 200
 BARELESS: Final = r"\genfrac{}{}{0pt}{}"
@@ -114,7 +118,8 @@ def _convert(tape: Tape, node: int, depth: int) -> str:
         return _token(tape, node, name)
     if name == "mspace":
         return " "
-    parts = [_convert(tape, child, depth + 1) for child in _children(tape, node)]
+    children = _children(tape, node)
+    parts = [_convert(tape, child, depth + 1) for child in children]
 
     def part(index: int) -> str:
         return parts[index].strip() if index < len(parts) else ""
@@ -145,7 +150,38 @@ def _convert(tape: Tape, node: int, depth: int) -> str:
         return rf"\left{opening or '.'}{inner}\right{closing or '.'}"
     if name == "mmultiscripts":
         return _scripted("msubsup", part(0), part(1), part(2))
-    return _with_binomials(parts)
+    if name == "menclose" and attributes(tape, node).get("notation", "") in ("top", "bottom"):
+        side = "over" if attributes(tape, node)["notation"] == "top" else "under"
+        return rf"\{side}line{{{''.join(parts).strip()}}}"
+    return _with_binomials(_with_fences(tape, children, parts))
+
+
+def _with_fences(tape: Tape, children: list[int], parts: list[str]) -> list[str]:
+    """The parts of a row, brackets around what is tall growing with it, as MathML's do."""
+    fenced = list(parts)
+    opened: list[int] = []
+    for k, part in enumerate(parts):
+        mark = part.strip()
+        if TAGS[tape.tag[children[k]]] != "mo" or mark not in FENCES:
+            continue
+        if mark in PAIRS and not (mark == "|" and opened and parts[opened[-1]].strip() == "|"):
+            opened.append(k)
+        elif opened and PAIRS[parts[opened[-1]].strip()] == mark:
+            low = opened.pop()
+            inner = "".join(parts[low + 1 : k]).strip()
+            kind = MATRICES.get(parts[low].strip(), "")
+            is_table = inner.startswith(r"\begin{matrix}") and inner.count(r"\begin{") == 1
+            if is_table and kind and inner.endswith(r"\end{matrix}"):
+                fenced[low] = fenced[k] = ""
+                fenced[low + 1] = fenced[low + 1].replace("{matrix}", f"{{{kind}}}")
+            elif TALL.search(inner) and all(_stretches(tape, children[at]) for at in (low, k)):
+                fenced[low] = rf"\left{parts[low].strip()}"
+                fenced[k] = rf"\right{mark}"
+    return fenced
+
+
+def _stretches(tape: Tape, node: int) -> bool:
+    return attributes(tape, node).get("stretchy", "") != "false"
 
 
 def _columns(alignment: str, rows: str) -> str:

@@ -153,7 +153,9 @@ def test_code_keeps_its_lines_and_language_and_loses_line_numbers():
         '<table class="highlight"><tr><td class="gutter linenos"><pre>1\n2</pre></td>'
         '<td class="code"><pre>a = 1\nb = 2</pre></td></tr></table>'
     )
-    text = markdown(f"<div>{ARTICLE}{code}{lines}</div>")
+    inline = '<pre><span style="user-select: none">1</span>c = 2\n</pre>'
+    text = markdown(f"<div>{ARTICLE}{code}{lines}{inline}</div>")
+    assert "```\nc = 2\n```" in text
     assert "```python\ndef f(x):\n    return x < 1\n```" in text
     assert "```\na = 1\nb = 2\n```" in text
 
