@@ -53,6 +53,8 @@ SKIPPED[
     ]
 ] = True
 """Elements whose text nobody reads. What math and noscript hold is looked at by itself."""
+UNSEEN = np.isin(np.arange(len(TAGS)), [TAG[n] for n in ("noscript", "style", "template")])
+"""Of the skipped elements, those that take no place: the line around them goes on."""
 FORMULA_TOKENS = 12
 T_A, T_BR, T_BUTTON = TAG["a"], TAG["br"], TAG["button"]
 
@@ -154,7 +156,7 @@ def _blocks(data, tag, parent, last, start, end, skip, is_block, formulas, whole
             in_word = False
             continue
         if dead[node]:
-            if is_block[number] and not inside[node]:
+            if is_block[number] and not inside[node] and not UNSEEN[number]:
                 current = -1
             continue
         if number != TEXT:

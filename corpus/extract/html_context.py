@@ -33,8 +33,8 @@ BAD = int(np.bitwise_or.reduce(BAD_BITS)) | words.COMMENT
 COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
 QUESTION, QUOTE, CODE = words.QUESTION, words.QUOTE, words.CODE
 CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
-T_HTML, T_BODY, T_ARTICLE, T_MAIN, T_ASIDE = (
-    TAG[name] for name in ["html", "body", "article", "main", "aside"]
+T_HTML, T_BODY, T_ARTICLE, T_MAIN, T_ASIDE, T_DD = (
+    TAG[name] for name in ["html", "body", "article", "main", "aside", "dd"]
 )
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 
@@ -101,7 +101,7 @@ def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no
         around = owner[k]
         while around > 0 and last[around] < first[after]:
             around = parent[around]
-        if around > 0 and not item[around]:
+        if around > 0 and not item[around] and tag[parent[around]] != T_DD:
             item[around] = True
             lists[parent[around]] += 1
     for node in range(1, nodes):

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.extract import html_words as words
-from corpus.extract.html_names import BLOCK, TAG, fnv
+from corpus.extract.html_names import BLOCK, TAG, fnv, named
 from corpus.extract.html_tape import TEXT, Tape, _find, _is_letter, _is_space, _lower
 from corpus.extract.html_words import FOUND, NEXT_STATE
 from corpus.jit import kernel
@@ -25,6 +25,7 @@ CLASS, ID, ROLE, ITEMPROP, STYLE, HIDDEN_NAME, ARIA_HIDDEN, ITEMTYPE, DATA_TESTI
 )
 BIT_HIDDEN, BIT_SIGNATURE = words.HIDDEN, words.SIGNATURE
 T_DT = TAG["dt"]
+NAMED_BY_TEXT = np.isin(np.arange(len(BLOCK)), [TAG[n] for n in named("dt h1 h2 h3 h4 h5 h6")])
 
 
 def element_words(tape: Tape) -> npt.NDArray[np.int64]:
@@ -142,8 +143,8 @@ def _element_words(data, tag, start, end, following, found):  # type: ignore[no-
                 # Longer lists of classes are a page's settings, not its names.
                 if high - low > 160:
                     high = low + 80
-                if value == ID:
-                    high = _random_from(data, low, high)
+                if value == ID:  # of a heading or term, what it says itself
+                    high = low if NAMED_BY_TEXT[tag[node]] else _random_from(data, low, high)
                 bits[node] |= _scan(data, low, high, following, found)
             elif (
                 value == HIDDEN_NAME

@@ -47,7 +47,11 @@ SPACES = re.compile(
     r" ?[\t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000][ \t\r\n\f\v\xa0\u2000-\u200a\u202f\u3000]*| {2,}"
 )
 """Runs of spaces that are not one plain space already: most text is passed over at speed."""
-INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\u200b\u200c\u2060\ufeff\xad\ufffe\uffff]")
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f\u200b\u2060\ufeff\xad\ufffe\uffff]"
+    "|\u200c(?![\u0600-\u08ff\u0900-\u109f])"
+)
+"""Signs that show nothing; before an Arabic or Indic letter U+200C parts two parts of a word."""
 HAN = re.compile("[\u3400-\u9fff]")
 TABLE_SHARE = 0.4
 """A data table is kept whole where this share of its tokens was chosen."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from corpus.extract import html_words as words
 from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_context import Context, find_context
+from corpus.extract.html_gaps import fill_gaps
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Tape
 from corpus.extract.html_threads import looks_like_thread
@@ -68,6 +69,8 @@ def select(
         context = find_context(tape, blocks, bits, tables, thread, is_article, rung)
         values = _values(tape, blocks, context, code, thread, rung)
         chosen = _labels(tape.parent, blocks.owner, values)
+        if not thread:
+            chosen = fill_gaps(tape, blocks, context, chosen)
         if blocks.tokens[chosen].sum() >= FEW_TOKENS:
             return chosen, is_thread
     every, linked = blocks.tokens.sum(), blocks.link_tokens.sum()

@@ -90,6 +90,48 @@ def test_mathml_keeps_alignment_text_and_binomials():
     assert r"$\begin{array}{rl}x & =1\end{array}\text{for }\infty$" in text
 
 
+@pytest.mark.parametrize(
+    ("markup", "latex"),
+    [
+        ("<mo>(</mo><mfrac><mi>a</mi><mi>b</mi></mfrac><mo>)</mo>", r"\left(\frac{a}{b}\right)"),
+        ("<mo stretchy='false'>(</mo><mfrac><mi>a</mi><mi>b</mi></mfrac><mo>)</mo>",
+         r"(\frac{a}{b})"),
+        ("<mi>f</mi><mo>(</mo><mi>x</mi><mo>)</mo>", "f(x)"),
+        ("<mo>|</mo><mtable><mtr><mtd><mi>a</mi></mtd></mtr></mtable><mo>|</mo>",
+         r"\begin{vmatrix}a\end{vmatrix}"),
+        ("<menclose notation='top'><mi>A</mi><mi>B</mi></menclose>", r"\overline{AB}"),
+    ],
+)  # fmt: skip
+def test_brackets_in_mathml_grow_with_what_they_hold(markup, latex):
+    assert f"${latex}$" in markdown(f"{ARTICLE}<p>So <math>{markup}</math> holds for all.</p>")
+
+
+def test_a_formula_and_its_fallback_do_not_part_the_line():
+    math = "<math><mi>x</mi></math><noscript><img src=a.png></noscript>"
+    line = f"<p>The value of <span class=mwe-math-element>{math}</span> is greater than zero.</p>"
+    assert "The value of $x$ is greater than zero." in markdown(ARTICLE + line)
+
+
+def test_short_items_between_chosen_blocks_are_kept_and_linked_ones_are_not():
+    answer = "<h2>Task</h2><ol><li>9 * 3</li><li>5 * 12</li></ol><dl><dt>Answer<dd>63</dl>"
+    links = "<p><a href=/a>Read about other things that are on this site, too</a></p>"
+    text = markdown(ARTICLE + answer + ARTICLE.replace("Paragraph", "Part") + links + ARTICLE)
+    assert "## Task\n\n1. 9 * 3\n2. 5 * 12\n\nAnswer\n\n63" in text
+    assert "other things" not in text
+
+
+def test_the_name_of_a_term_is_its_text_and_says_nothing_of_its_place():
+    entry = "<dl><dt id=model.register.share>register(name)<dd>Adds a name to the model, once.</dl>"
+    assert "register(name)" in markdown(ARTICLE + entry + ARTICLE.replace("Paragraph", "Part"))
+
+
+def test_signs_that_join_letters_are_kept_where_words_need_them():
+    text = markdown(
+        ARTICLE + "<p>می\u200cدهد and so\u200cft\u200b words in one sentence of text.</p>"
+    )
+    assert "می\u200cدهد and soft words" in text
+
+
 FILING = (
     "<table><tr><td>Item</td><td colspan=2>2024</td><td colspan=2>2023</td></tr>"
     "<tr><td>Cash</td><td>$</td><td>1,234</td><td>$</td><td>—</td></tr>"
