@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from classifiers.joint import joint_models
 from classifiers.lexicon import load_matcher
 from classifiers.model import load
 from classifiers.model_files import addresses
-from classifiers.scoring import score_all
 from corpus.settings import Settings, UserError
 from corpus.stage import BatchStage, StageContext, verdicts
 
@@ -78,9 +78,9 @@ class Classify(BatchStage):
         limits: list[float | None] = [None] * len(texts)
         columns: dict[str, pa.Array] = {"doc_id": batch.column("doc_id")}
         models = [load(model) for model in self.config.models.values()]
-        scores = score_all(texts, [model.table for model in models], WHOLE_DOCUMENT)
-        for name, model, found in zip(self.config.models, models, scores, strict=True):
-            probabilities = model.probabilities(found.document)
+        logits = joint_models(tuple(self.config.models.values())).documents(texts)
+        for name, model, found in zip(self.config.models, models, logits, strict=True):
+            probabilities = model.probabilities(found)
             best = probabilities.argmax(axis=1)
             value = probabilities[rows, best]
             labels = np.array(model.labels, object)[best]
@@ -115,9 +115,6 @@ def by_keywords(model: str, texts: pa.Array) -> list[str | None]:
     most = counts.max(axis=1)
     sure = (most >= KEYWORDS) & ((counts == most[:, None]).sum(axis=1) == 1)
     return [matcher.labels[k] if known else None for k, known in zip(best, sure, strict=True)]
-
-
-WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills
 
 
 def _check_names(

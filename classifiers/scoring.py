@@ -40,6 +40,9 @@ class Table:
     words: int  # rows of words; those of hashed n-grams follow, a power of two of them
     order: int  # the longest n-gram, in tokens
     scale: float  # logit = scale * sum of weights / number of features
+    counters: npt.NDArray[np.int64] | None = None
+    """int64 [labels]: the column whose sum is each label's number of features; if None, all
+    features count for all labels. See `classifiers.joint`."""
 
     @functools.cached_property
     def packed(self) -> npt.NDArray[np.uint64]:
@@ -73,7 +76,11 @@ def score(texts: pa.Array, table: Table, window: int) -> Scores:
 def score_all(texts: pa.Array, tables: Sequence[Table], window: int) -> list[Scores]:
     """What `score` gives for each of `tables`; the texts are cut into tokens once."""
     offsets, data = text_buffers(texts)
-    results = [_empty(len(texts), table.rows.shape[1]) for table in tables]
+    counters = [
+        np.full(table.rows.shape[1], -1) if table.counters is None else table.counters
+        for table in tables
+    ]
+    results = [_empty(len(texts), len(own)) for own in counters]
     parts = list(_parts(offsets))
     # A token has a byte at least; one more ends each text.
     sizes = [int(offsets[end] - offsets[begin]) + end - begin for begin, end in parts]
@@ -87,10 +94,10 @@ def score_all(texts: pa.Array, tables: Sequence[Table], window: int) -> list[Sco
             offsets[begin : end + 1], data, folded(), kinds(), single_hashes(),
             hashes, starts, ends, bounds,
         )  # fmt: skip
-        for table, result in zip(tables, results, strict=True):
+        for table, own, result in zip(tables, counters, results, strict=True):
             _score_tokens(
                 hashes, starts, ends, bounds, table.slots, table.packed, 8 * table.rows.itemsize,
-                table.words, table.order, max(1, window // 2), result.document[part],
+                table.words, table.order, own, max(1, window // 2), result.document[part],
                 result.peak[part], result.begin[part], result.end[part],
             )  # fmt: skip
             result.tokens[part] = np.diff(bounds) - 1
@@ -150,7 +157,7 @@ def _cut_all(offsets, data, fold, kind, single, hashes, starts, ends, bounds):  
 
 @kernel
 def _score_tokens(  # type: ignore[no-untyped-def]
-    hashes, starts, ends, bounds, slots, packed, bits, words, order, block,
+    hashes, starts, ends, bounds, slots, packed, bits, words, order, counters, block,
     document, peak, begin, end,
 ):  # fmt: skip
     labels = document.shape[1]
@@ -162,7 +169,7 @@ def _score_tokens(  # type: ignore[no-untyped-def]
     for text in range(len(bounds) - 1):
         origin = bounds[text]
         count = bounds[text + 1] - origin
-        own = hashes[origin : origin + count]
+        line = hashes[origin : origin + count]
         whole[:] = 0
         sums[:] = 0
         peak[text] = -np.inf
@@ -174,22 +181,28 @@ def _score_tokens(  # type: ignore[no-untyped-def]
             first = k * block
             stop = count if k == blocks - 1 else first + block
             sums[this] = 0
-            features = _add(own, first, stop, slots, packed, bits, words, order, found, sums[this])
+            features = _add(line, first, stop, slots, packed, bits, words, order, found, sums[this])
             whole += sums[this]
             total += features
             if k > 0 or blocks == 1:
                 opening = max(0, first - block)
                 both = features + before
-                share = max(1, both)
                 for label in range(labels):
-                    value = (sums[0, label] + sums[1, label] - bias * both) / share
+                    share = both
+                    if counters[label] >= 0:
+                        counter = counters[label]
+                        share = sums[0, counter] + sums[1, counter] - bias * both
+                    value = (sums[0, label] + sums[1, label] - bias * both) / max(1, share)
                     if value > peak[text, label]:
                         peak[text, label] = value
                         begin[text, label] = starts[origin + opening]
                         end[text, label] = ends[origin + stop - 1]
             before = features
         for label in range(labels):
-            document[text, label] = (whole[label] - bias * total) / max(1, total)
+            share = total
+            if counters[label] >= 0:
+                share = whole[counters[label]] - bias * total
+            document[text, label] = (whole[label] - bias * total) / max(1, share)
 
 
 @kernel

@@ -13,6 +13,7 @@ import pytest
 
 from classifiers import calibration, linear
 from classifiers.background import read_background, unseen
+from classifiers.joint import join
 from classifiers.labels import Example, read_labels, split, without_leaks
 from classifiers.model import (
     LONG_WINDOWS,
@@ -143,6 +144,26 @@ def test_scores_do_not_depend_on_the_batch(model_folder):
     alone = np.concatenate([model.score(pa.array([text])).peak for text in texts])
     assert (together == alone).all()
     assert (model.score(pa.array(["x", *texts]).slice(1)).peak == together).all()
+
+
+def test_joined_models_score_as_each_does_alone():
+    rng = np.random.default_rng(3)
+    known = ["赌", "场"], ["场", "天", "气", "</s>"], ["赌", "学"], []
+    orders, buckets, labels = (2, 2, 3, 2), (64, 64, 64, 16), (5, 2, 2, 3)
+    tables = [
+        quantise(rng.normal(size=(len(own) + size, count)), word_slots(own), len(own), order, 8)
+        for own, order, size, count in zip(known, orders, buckets, labels, strict=True)
+    ]
+    joint = join(tables)
+    assert len(joint.tables) == 3  # the first two only have n-grams and buckets in common
+    texts = pa.array(["赌场天气", "", None, "学赌" * 300, *sentences(GOOD + BAD, 20, 4)])
+    for table, found in zip(tables, joint.documents(texts), strict=True):
+        assert (found == score(texts, table, 1 << 40).document).all()
+    windows = score(texts, joint.tables[0], 32)
+    for table, (_, columns, scale) in zip(tables[:2], joint.places[:2], strict=True):
+        alone = score(texts, table, 32)
+        assert (windows.peak[:, columns] * np.float32(scale) == alone.peak).all()
+        assert (windows.begin[:, columns] == alone.begin).all()
 
 
 def test_quantising_to_bytes_keeps_the_weights_nearly():
