@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pycld2
 from pydantic import Field
 
@@ -20,9 +21,10 @@ from corpus.settings import Settings
 from corpus.stage import BatchStage, verdicts
 
 LANGUAGES = ("zh-Hans", "zh-Hant", "en", "other")
+DETECTED = ("zh", "zh", "en", "other")  # what `lang_detected` calls them
 KANA_OF_JAPANESE = 0.1  # share of kana in kana + Han from which the Han count as Japanese
 HANGUL_OF_KOREAN = 0.5
-SAMPLE_BYTES = 800  # Latin text that CLD2 reads of one document
+SAMPLE_BYTES = 400  # Latin text that CLD2 reads of one document
 FEW_LATIN = 0.05  # share of Latin words under which they count as English unread
 FEW_FOREIGN = 0.04  # share of foreign words among the Latin ones that English texts may hold
 ENOUGH_ENGLISH = 0.02  # share of English words that makes them English: prose has 0.13, code less
@@ -67,32 +69,34 @@ class Language(BatchStage):
         shares = language_shares(batch.column("text"))
         best = best_languages(shares)
         known = shares.sum(axis=1) > 0
-        names = [LANGUAGES[k] if there else None for k, there in zip(best, known, strict=True)]
-        detected = [name.split("-")[0] if name else None for name in names]
         wanted = [k for k, name in enumerate(LANGUAGES) if self._wants(name)]
         share = shares[:, wanted].sum(axis=1)
-        least = self.config.min_share
-        rules: list[str | None] = []
-        values: list[float | None] = []
-        evidence: list[dict[str, str] | None] = []
-        for row, said in enumerate(batch.column("lang").to_pylist()):
+        detected = pa.array(DETECTED).take(pa.array(best, mask=~known))
+        unwanted = known & (share < self.config.min_share)
+        differs = np.zeros(len(known), bool)
+        if self.config.drop_mismatch:
+            said = batch.column("lang")
+            other = pc.not_equal(said, detected).fill_null(False)  # where either is silent
+            differs = np.asarray(other) & (np.asarray(pc.binary_length(said).fill_null(0)) > 0)
+        rules: list[str | None] = [None] * len(known)
+        values: list[float | None] = [None] * len(known)
+        limits: list[float | None] = [None] * len(known)
+        evidence: list[dict[str, str] | None] = [None] * len(known)
+        for row in np.flatnonzero(unwanted | differs).tolist():
             parts = zip(LANGUAGES, shares[row], strict=True)
             found = {name: f"{part:.3f}" for name, part in parts if part}
-            rule: str | None = None
-            if known[row] and share[row] < least:
-                rule = "language"
-            elif self.config.drop_mismatch and known[row] and said and said != detected[row]:
-                rule, found["source_says"] = "language_mismatch", said
-            rules.append(rule)
-            values.append(float(share[row]) if rule else None)
-            evidence.append(found if rule else None)
+            rules[row] = "language" if unwanted[row] else "language_mismatch"
+            if not unwanted[row]:
+                found["source_says"] = batch.column("lang")[row].as_py()
+            values[row], limits[row] = float(share[row]), self.config.min_share
+            evidence[row] = found
         return pa.RecordBatch.from_pydict(
             {
                 "doc_id": batch.column("doc_id"),
-                "language": pa.array(names, pa.string()),
+                "language": pa.array(LANGUAGES).take(pa.array(best, mask=~known)),
                 "language_share": pa.array(shares[np.arange(len(best)), best], mask=~known),
-                "lang_detected": pa.array(detected, pa.string()),
-                "verdict": verdicts(rules, values, [least if r else None for r in rules], evidence),
+                "lang_detected": detected,
+                "verdict": verdicts(rules, values, limits, evidence),
             }
         )
 

@@ -119,7 +119,15 @@ def cut(
     after_han = False
     while place < size:
         code = codes[place]
-        this = kind[code] if code < PLANE else np.uint8(1)
+        this = kind[code] if code < PLANE else np.uint8(SINGLE)
+        if this == HAN:
+            hashes[count] = single[code]
+            starts[count] = place
+            place += 1
+            ends[count] = place
+            count += 1
+            after_han = True
+            continue
         if this == SKIPPED:
             place += 1
             continue
@@ -164,7 +172,7 @@ def cut(
         ):
             place = stop  # rulers and rows of signs: two say as much as fifty
             continue
-        after_han = this == HAN
+        after_han = False
         hashes[count] = digest
         starts[count] = place
         ends[count] = stop
