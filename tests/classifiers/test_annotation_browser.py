@@ -54,7 +54,8 @@ def page(tmp_path):
         own = server(
             TEXTS, ["normal", "gambling", "sexual"], out, 0, read, annotate.annotation_line
         )
-        threading.Thread(target=own.serve_forever, daemon=True).start()
+        # A short poll, since shutdown waits for it.
+        threading.Thread(target=own.serve_forever, args=(0.01,), daemon=True).start()
         running.append(own)
         return f"http://127.0.0.1:{own.server_address[1]}/", out
 
