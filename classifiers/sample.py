@@ -27,7 +27,7 @@ from classifiers.candidates import (
     write_candidates,
 )
 from classifiers.lexicon import Hit, Matcher, matcher_of
-from classifiers.train import Lexicon
+from classifiers.training import Lexicon
 from corpus.session import spark_session
 from corpus.settings import Settings, command
 from corpus.settings import load as load_settings

@@ -13,25 +13,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from pydantic import AfterValidator, Field, model_validator
 
 from classifiers import labels as labelled
-from classifiers.background import files_of, read_background, read_pieces
-from classifiers.calibration import (
-    NEVER,
-    average_precision,
-    f1_scores,
-    platt,
-    threshold_for,
-    threshold_for_false_alarms,
-)
+from classifiers.background import read_background
+from classifiers.calibration import f1_scores, platt
 from classifiers.labels import Example
-from classifiers.lexicon import read_lexicon, write_lexicons
+from classifiers.lexicon import write_lexicons
 from classifiers.model import (
     FastText,
     Model,
@@ -42,7 +33,10 @@ from classifiers.model import (
     train_table,
 )
 from classifiers.scoring import Table, score
-from corpus.settings import Settings, UserError, command
+from classifiers.splits import check_labels, read_splits, texts_of, truth_of
+from classifiers.thresholds import length_margin, metrics, thresholds, top
+from classifiers.training import Training
+from corpus.settings import command
 from corpus.settings import load as load_settings
 from corpus.stage import file_digest
 
@@ -67,131 +61,6 @@ or let the pipeline train it:
 """
 
 
-def _power_of_two(value: int) -> int:
-    if value & (value - 1):
-        raise ValueError(f"must be a power of two, such as {1 << value.bit_length()}")
-    return value
-
-
-class Lexicon(Settings):
-    """A word list whose words are weak examples of a label."""
-
-    path: str
-    """One word a line."""
-    label: str
-    """The label that each of its words gets."""
-
-
-class Documents(Settings):
-    """Documents whose label is known by where they come from."""
-
-    path: str
-    """JSON lines (.gz or not) with a `text`, or a folder of Parquet (a run's `documents`)."""
-    label: str | None = None
-    """The label of all of them; several are joined by |."""
-    column: str | None = None
-    """Or the column that holds each one's label, such as `kind`; rows without one are passed over.
-    """
-    labels: tuple[str, ...] = ()
-    """`column`: the labels taken; if none are named, all."""
-    most: int = Field(1000, ge=1)
-    """Documents taken of each label; pieces of them become texts."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "Documents":
-        if (self.label is None) == (self.column is None):
-            raise ValueError("give either `label` or `column`")
-        return self
-
-
-class Search(Settings):
-    """Values to try on the dev split; every combination is trained once. What they mean and their
-    defaults stand in `classifiers.model.FastText`."""
-
-    learning_rate: tuple[float, ...] = (0.3,)
-    epochs: tuple[int, ...] = (5,)
-    dimension: tuple[int, ...] = (16,)
-    ngrams: tuple[int, ...] = (3,)
-    min_count: tuple[int, ...] = (1,)
-    balance: tuple[float, ...] = (0.0,)
-    svm_share: tuple[float, ...] = (0.5,)
-    svm_cost: tuple[float, ...] = (1.0,)
-
-
-class Training(Settings):
-    """A training configuration; see configs/classifiers/ for commented ones."""
-
-    name: str
-    """What the model is called in its card."""
-    train: tuple[str, ...] = ()
-    """Label files: CSV with the columns text, label (several joined by |), lang, source."""
-    dev: tuple[str, ...] = ()
-    """Label files for the search, the calibration and the thresholds; if none, a share of
-    `train` is taken, near-duplicates together."""
-    test: tuple[str, ...] = ()
-    """Label files for the figures of the card; treated like `dev` if none."""
-    documents: tuple[Documents, ...] = ()
-    """Files of documents with one label each; a quarter of them goes to dev and test."""
-    relabel: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
-    """Labels of the label files -> the labels they become here."""
-    negative: str = "normal"
-    """The label that means that nothing was found."""
-    lexicons: tuple[Lexicon, ...] = ()
-    """Word lists: four fifths of their words join the training texts, the rest dev and test."""
-    keywords: tuple[Lexicon, ...] = ()
-    """Word lists that decide, in the stage `classify`, where no label but the negative one is
-    likely: for kinds of which there are no documents to learn from. Theirs need not be learnt."""
-    search: Search = Search()
-    members: int = Field(1, ge=1, le=16)
-    """fastText models, of different seeds, that are averaged. The average is as fast as one."""
-    buckets: Annotated[int, AfterValidator(_power_of_two)] = Field(1 << 18, ge=1 << 8, le=1 << 24)
-    """Rows of hashed n-grams, a power of two: more collide less and take more memory."""
-    bits: Literal[8, 16] = 16
-    """Size of a stored weight: 8 halves the model."""
-    window: int = Field(128, ge=16)
-    """Long documents are scored by windows of about so many tokens (characters, words)."""
-    precision: float = Field(0.9, gt=0, lt=1)
-    """Each label's threshold is the lowest above which at least this share of the dev split's
-    texts bear it or another label but the negative one: for a filter that is the same."""
-    background: tuple[str, ...] = ()
-    """JSON-lines files (.gz or not) of ordinary documents with a `text`: pieces of them join the
-    negatives, a quarter of the documents is kept for the thresholds."""
-    background_documents: int = Field(1000, ge=1)
-    """Documents taken of each background file."""
-    background_hard: int = Field(4000, ge=0)
-    """So many further pieces of the background join the negatives: those that a first model takes
-    for harmful most of all."""
-    background_alarms: float = Field(0.002, ge=0, lt=1)
-    """Share of the kept background documents of each file that the thresholds may flag, all labels
-    together."""
-    refit: bool = False
-    """True: once the dev split has served the search, the calibration and the thresholds, train on
-    it too. What the card says of dev is then from before; test stays unseen."""
-    dev_share: float = Field(0.1, gt=0, lt=0.5)
-    test_share: float = Field(0.1, gt=0, lt=0.5)
-    seed: int = 17
-    keep_fasttext: bool = False
-    """Also keep fastText's own model files, for other tools."""
-
-    @model_validator(mode="after")
-    def _check_labels(self) -> "Training":
-        if not self.train and not self.documents:
-            raise ValueError("there must be something to train on: `train` or `documents`")
-        for lexicon in self.lexicons:
-            if lexicon.label == self.negative:
-                raise ValueError(f"lexicons: {lexicon.path} cannot have the negative label")
-        if self.lexicons and self.keywords:
-            raise ValueError("give `lexicons` or `keywords`, not both")
-        return self
-
-    def inputs(self) -> list[str]:
-        """The files that decide what the model becomes."""
-        lists = [entry.path for entry in (*self.lexicons, *self.keywords)]
-        documents = [file for entry in self.documents for file in files_of(entry.path)]
-        background = [file for path in self.background for file in files_of(path)]
-        return [*self.train, *self.dev, *self.test, *lists, *documents, *background]
-
-
 def train(config: Training, folder: Path) -> Model:
     """Train what `config` describes, write it to `folder`, and return it.
 
@@ -199,12 +68,12 @@ def train(config: Training, folder: Path) -> Model:
         UserError: a file or label is missing, or a split is empty.
     """
     started = time.monotonic()
-    train_set, dev_set, test_set, leaks = _splits(config)
+    train_set, dev_set, test_set, leaks = read_splits(config)
     ordinary = read_background(config.background, config.background_documents)
     negative = frozenset([config.negative])
     train_set += [Example(piece, negative, "", "background") for piece in ordinary.pieces]
     names = list(labelled.count_labels(train_set))
-    _check(config, names, train_set, dev_set, test_set)
+    check_labels(config, names, dev_set, test_set)
     texts = [example.text for example in train_set]
     sets = [example.labels for example in train_set]
 
@@ -224,16 +93,16 @@ def train(config: Training, folder: Path) -> Model:
         folder if config.keep_fasttext else None,
     )  # fmt: skip
 
-    truth = _truth(dev_set, names)
-    logits = score(_arrow(dev_set), table, config.window).peak
+    truth = truth_of(dev_set, names)
+    logits = score(texts_of(dev_set), table, config.window).peak
     fits = [platt(logits[:, k], truth[:, k]) for k in range(len(names))]
     slopes, intercepts = np.array([a for a, _ in fits]), np.array([b for _, b in fits])
     model = Model(
         tuple(names), config.negative, table, config.window, slopes, intercepts,
         np.ones(len(names)), {},
     )  # fmt: skip
-    model = replace(model, length_margin=_length_margin(model, ordinary.held_out))
-    thresholds = _thresholds(config, model, model.probabilities(logits), truth, ordinary.held_out)
+    model = replace(model, length_margin=length_margin(model, ordinary.held_out))
+    limits = thresholds(config, model, model.probabilities(logits), truth, ordinary.held_out)
     final = table
     if config.refit:
         final = train_table(
@@ -265,11 +134,11 @@ def train(config: Training, folder: Path) -> Model:
         "precision_wanted": config.precision,
         "keywords_decide": bool(config.keywords),
         "metrics": {
-            "dev": _metrics(model, thresholds, dev_set),
-            "test": _metrics(replace(model, table=final), thresholds, test_set),
+            "dev": metrics(model, limits, dev_set),
+            "test": metrics(replace(model, table=final), limits, test_set),
         },
     }
-    model = replace(model, table=final, thresholds=thresholds, card=card)
+    model = replace(model, table=final, thresholds=limits, card=card)
     lists = (*config.lexicons, *config.keywords)
     write_lexicons(folder, [(entry.label, entry.path) for entry in lists])
     save(model, folder)
@@ -318,7 +187,7 @@ def _search(
     if len(combinations) == 1:
         return combinations[0], []
     trials: list[dict[str, Any]] = []
-    truth = _truth(dev_set, names)
+    truth = truth_of(dev_set, names)
     learnt: dict[str, Weights] = {}  # the second opinion's settings do not change fastText's
     for settings in combinations:
         key = settings.model_dump_json(exclude={"svm_share", "svm_cost"})
@@ -329,91 +198,10 @@ def _search(
         table = train_table(
             texts, sets, names, settings, config.buckets, [config.seed], learnt=learnt[key]
         )
-        f1 = f1_scores(truth, _top(score(_arrow(dev_set), table, config.window).peak))
+        f1 = f1_scores(truth, top(score(texts_of(dev_set), table, config.window).peak))
         trials.append({**settings.model_dump(), "dev_macro_f1": round(float(f1.mean()), 4)})
     best = max(range(len(trials)), key=lambda place: trials[place]["dev_macro_f1"])
     return combinations[best], trials
-
-
-def _splits(config: Training) -> tuple[list[Example], list[Example], list[Example], int]:
-    rows, dev, test = (
-        [
-            replace(row, labels=frozenset(config.relabel.get(name, name) for name in row.labels))
-            for row in labelled.read_labels(paths)
-        ]
-        for paths in (config.train, config.dev, config.test)
-    )
-    weak = [
-        Example(word, frozenset([lexicon.label]), "", f"lexicon:{Path(lexicon.path).name}")
-        for lexicon in config.lexicons
-        for word in read_lexicon(lexicon.path)
-    ]
-    shares = (0.0 if dev else config.dev_share, 0.0 if test else config.test_share)
-    if rows and any(shares):
-        rows, more_dev, more_test = labelled.split(rows, *shares, config.seed)
-        dev, test = [*dev, *more_dev], [*test, *more_test]
-    if weak:
-        parts = labelled.split(weak, 0.1, 0.1, config.seed)
-        rows, dev, test = [*rows, *parts[0]], [*dev, *parts[1]], [*test, *parts[2]]
-    for entry in config.documents:
-        sides = read_pieces(entry.path, entry.most, entry.label, entry.column or "")
-        for side, pieces in zip((rows, dev, test), sides, strict=True):
-            side += [
-                Example(piece.text, frozenset(piece.label.split("|")), "", piece.source)
-                for piece in pieces
-                if not entry.labels or piece.label in entry.labels
-            ]
-    rows, leaks = labelled.without_leaks(rows, [*dev, *test])
-    return rows, dev, test, leaks
-
-
-def _check(config: Training, names: Sequence[str], *sets: Sequence[Example]) -> None:
-    if config.negative not in names or len(names) < 2:
-        raise UserError(
-            f"{config.name}: the labels are {', '.join(names)}; there must be "
-            f"{config.negative!r} (the key `negative`) and at least one other"
-        )
-    for split, examples in zip(("dev", "test"), sets[1:], strict=True):
-        unknown = set(labelled.count_labels(examples)) - set(names)
-        if unknown or not examples:
-            problem = f"has labels that train lacks: {sorted(unknown)}" if unknown else "is empty"
-            raise UserError(f"{config.name}: the {split} split {problem}")
-
-
-def _thresholds(
-    config: Training,
-    model: Model,
-    probabilities: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.bool_],
-    ordinary: Sequence[Sequence[str]],
-) -> npt.NDArray[np.float64]:
-    """float64 [labels]: each label's threshold, by precision on dev and alarms on `ordinary`,
-    documents by file."""
-    harmful = np.array([name != model.negative for name in model.labels])
-    # Hate taken for abuse is no false alarm of a filter: above a label's threshold, texts with
-    # any label but the negative one are right.
-    right = truth.copy()
-    right[:, harmful] |= (truth & harmful).any(axis=1, keepdims=True)
-    thresholds = np.array(
-        [
-            threshold_for(p, true, config.precision)
-            for p, true in zip(probabilities.T, right.T, strict=True)
-        ]
-    )
-    for documents in ordinary:
-        if not documents:
-            continue
-        scores = model.score(pa.array(documents, pa.string()))
-        alarms = model.peak_probabilities(scores)[:, harmful]
-        # One document may set off several labels: give each the whole allowance if it fits.
-        for label_share in range(1, harmful.sum() + 1):
-            rate = config.background_alarms / label_share
-            least = [threshold_for_false_alarms(column, rate) for column in alarms.T]
-            raised = np.maximum(thresholds[harmful], least)
-            if (alarms >= raised).any(axis=1).mean() <= config.background_alarms:
-                break
-        thresholds[harmful] = raised
-    return np.minimum(thresholds, NEVER)
 
 
 def _hardest(
@@ -425,71 +213,6 @@ def _hardest(
     worst = logits[:, harmful].max(axis=1) - logits[:, names.index(config.negative)]
     order = np.argsort(-worst, kind="stable")[: config.background_hard]
     return [pieces[row] for row in order]
-
-
-def _length_margin(model: Model, ordinary: Sequence[Sequence[str]]) -> float:
-    """How the best window's log-odds grow with the logarithm of a harmless document's length.
-
-    A least-squares slope within the files of `ordinary`, over documents of eight windows and more.
-    """
-    harmful = [k for k, name in enumerate(model.labels) if name != model.negative]
-    lengths, peaks = [], []
-    for documents in ordinary:
-        scores = model.score(pa.array(documents, pa.string()))
-        odds = (scores.peak * model.slopes + model.intercepts)[:, harmful].max(axis=1)
-        long = scores.tokens >= 4 * model.window
-        if long.sum() > 1:
-            logs = np.log(scores.tokens[long])
-            lengths.append(logs - logs.mean())
-            peaks.append(odds[long] - odds[long].mean())
-    x, y = np.concatenate(lengths or [np.zeros(1)]), np.concatenate(peaks or [np.zeros(1)])
-    return round(max(0.0, float(x @ y / max(1e-9, float(x @ x)))), 4)
-
-
-def _metrics(
-    model: Model, thresholds: npt.NDArray[np.float64], examples: Sequence[Example]
-) -> dict[str, Any]:
-    """Figures per label at its threshold, and macro-F1 of the best label."""
-    truth = _truth(examples, model.labels)
-    logits = model.score(_arrow(examples)).peak
-    probabilities = model.probabilities(logits)
-    best = f1_scores(truth, _top(probabilities))
-    given = probabilities >= thresholds
-    right = (given & truth).sum(axis=0)
-    found = given.sum(axis=0)
-    harmful = [k for k, name in enumerate(model.labels) if name != model.negative]
-    calm = ~truth[:, harmful].any(axis=1)
-    per_label = {
-        name: {
-            "texts": int(truth[:, k].sum()),
-            "f1_of_best_label": round(float(best[k]), 4),
-            "average_precision": round(average_precision(probabilities[:, k], truth[:, k]), 4),
-            "threshold": round(float(thresholds[k]), 4),
-            "precision": round(float(right[k] / found[k]), 4) if found[k] else None,
-            "recall": round(float(right[k] / max(1, truth[:, k].sum())), 4),
-        }
-        for k, name in enumerate(model.labels)
-    }
-    alarms = given[:, harmful].any(axis=1) & calm
-    return {
-        "macro_f1": round(float(best.mean()), 4),
-        "false_alarms": round(float(alarms.sum() / max(1, calm.sum())), 4),
-        "labels": per_label,
-    }
-
-
-def _arrow(examples: Sequence[Example]) -> pa.Array:
-    return pa.array([example.text for example in examples], pa.string())
-
-
-def _truth(examples: Sequence[Example], names: Sequence[str]) -> npt.NDArray[np.bool_]:
-    return np.array([[name in example.labels for name in names] for example in examples])
-
-
-def _top(scores: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    top = np.zeros(scores.shape, np.bool_)
-    top[np.arange(len(scores)), scores.argmax(axis=1)] = True
-    return top
 
 
 @command
@@ -506,11 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     train(load_settings(options.config, Training), options.out)
     load.cache_clear()
-    metrics = load(str(options.out)).card["metrics"]["test"]
-    print(f"test split: macro-F1 {metrics['macro_f1']:.3f}, "
-          f"false alarms on {metrics['false_alarms']:.2%} of the harmless texts")  # fmt: skip
+    figures = load(str(options.out)).card["metrics"]["test"]
+    print(f"test split: macro-F1 {figures['macro_f1']:.3f}, "
+          f"false alarms on {figures['false_alarms']:.2%} of the harmless texts")  # fmt: skip
     print(f"{'label':16}{'texts':>7}{'F1':>8}{'threshold':>11}{'precision':>11}{'recall':>8}")
-    for name, row in metrics["labels"].items():
+    for name, row in figures["labels"].items():
         precision = "-" if row["precision"] is None else f"{row['precision']:.3f}"
         print(
             f"{name:16}{row['texts']:>7}{row['f1_of_best_label']:>8.3f}{row['threshold']:>11.3f}"

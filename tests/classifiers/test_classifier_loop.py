@@ -24,7 +24,8 @@ from classifiers.evaluate import calibration_error
 from classifiers.evaluate import main as evaluate_main
 from classifiers.mine import Mining, mine, quotas
 from classifiers.sample import Sampling, sample
-from classifiers.train import Training, train
+from classifiers.train import train
+from classifiers.training import Training
 from corpus.settings import UserError
 
 GOOD = "我们 讨论 证券 市场 的 法律 制度 和 公司 年度 报告 财务 数据 学校 图书馆 天气".split()  # noqa: SIM905
@@ -172,7 +173,7 @@ def test_the_page_labels_undoes_and_resumes(tmp_path):
     def start():
         read = lambda: annotate.read_annotations([out]) if out.exists() else []  # noqa: E731
         page = server(texts, ["normal", "bad"], out, 0, read, annotate.annotation_line)
-        threading.Thread(target=page.serve_forever, daemon=True).start()
+        threading.Thread(target=page.serve_forever, args=(0.01,), daemon=True).start()
         port = page.server_address[1]
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/")

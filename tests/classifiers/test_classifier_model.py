@@ -26,7 +26,8 @@ from classifiers.model import (
 )
 from classifiers.scoring import score
 from classifiers.tokens import token_text
-from classifiers.train import Training, _hardest, ensure_model, main, train
+from classifiers.train import _hardest, ensure_model, main, train
+from classifiers.training import Training
 from corpus.settings import UserError
 
 GOOD = "我们 讨论 证券 市场 的 法律 制度 和 公司 年度 报告 财务 数据 学校 图书馆 天气".split()  # noqa: SIM905
