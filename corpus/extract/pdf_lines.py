@@ -17,6 +17,8 @@ RECURS = 0.35
 """On so many of the pages a line must recur, digits aside, to be one."""
 TABULAR = 5
 """So many texts side by side are a table's row, though it recurs at the edge of each page."""
+LEAST_STACKED = 4
+"""So many signs one below the other are a column."""
 HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WIDE = HAN + "\u3000-\u303f\u3040-\u30ff\uff00-\uffef"
 SPACE_IN_HAN = re.compile(f"(?<=[{WIDE}])[ \xa0\u3000]+(?=[{WIDE}])")
@@ -109,6 +111,9 @@ def read_page(page: pymupdf.Page, formulas: bool = False) -> PageLines:
                 Line(x0, y0, x1, y1, longest["size"], clean(text), bool(longest["flags"] & 16),
                      len(lines), (number, place))
             )  # fmt: skip
+    if matrix is None and (columns := _columns(lines, width)):
+        lines, matrix = columns, pymupdf.Matrix(0, -1, 1, 0, 0, width)
+        return PageLines(height, width, lines, 0, matrix=matrix)
     images = len(page.get_images()) if len(lines) < 3 else 0
     words = textpage.extractWORDS() if _may_hold_tables(lines) else []
     signs = read_signs(textpage.extractRAWDICT()) if formulas and has_mathematics(content) else {}
@@ -133,6 +138,40 @@ def _turn(content: dict[str, Any]) -> pymupdf.Matrix | None:
     if direction == (0, 1):
         return pymupdf.Matrix(0, -1, 1, 0, 0, width)
     return pymupdf.Matrix(-1, 0, 0, -1, width, height) if direction == (-1, 0) else None
+
+
+def _columns(lines: list[Line], width: float) -> list[Line]:
+    """The columns of a page on which each sign is set below the other, as lines of a turned page.
+
+    From the right to the left, which is then from the top down; none where the page is not so.
+    """
+    columns: list[list[Line]] = []
+    open_at: dict[int, list[Line]] = {}  # by the place of its left edge
+    for line in sorted(lines, key=lambda x: x.top):
+        place = round(line.left / 3)
+        before = next((open_at[k] for k in (place, place - 1, place + 1) if k in open_at), None)
+        if (
+            before is not None
+            and len(line.text) == 1
+            and abs(line.size - before[-1].size) < 0.1 * line.size
+            and -0.5 * line.size < line.top - before[-1].bottom < line.size
+        ):
+            before.append(line)
+        else:
+            columns.append([line])
+            open_at[place] = columns[-1]
+    stacked = sum(len(column) for column in columns if len(column) >= LEAST_STACKED)
+    if stacked <= 0.6 * sum(len(line.text) for line in lines):
+        return []
+    turned = [
+        Line(column[0].top, width - column[0].right, column[-1].bottom, width - column[0].left,
+             column[0].size, clean("".join(line.text for line in column)), column[0].bold, 0)
+        for column in columns
+    ]  # fmt: skip
+    turned.sort(key=lambda line: (line.top, line.left))
+    for order, line in enumerate(turned):
+        line.order = order
+    return turned
 
 
 def _may_hold_tables(lines: list[Line]) -> bool:
