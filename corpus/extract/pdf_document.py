@@ -6,6 +6,8 @@ from datetime import date
 
 import pymupdf
 
+from corpus.extract.pdf_authors import find_author
+from corpus.extract.pdf_disclaimers import disclaimers_from
 from corpus.extract.pdf_formulas import take_formulas
 from corpus.extract.pdf_joins import joined, table_text
 from corpus.extract.pdf_lines import PageLines, drop_furniture, read_page
@@ -23,8 +25,9 @@ pymupdf.TOOLS.mupdf_display_warnings(False)
 
 SCANNED_CHARACTERS = 20
 """A page with an image and fewer characters of text than this is a scan."""
+BETWEEN = "\n\n"
 NO_TITLE = re.compile(
-    r"\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft|powerpoint)|www\.|https?:",
+    r"^doi:|\.(?:docx?|pdf|pptx?|xlsx?|indd|tex|dvi)$|^(?:untitled|microsoft|powerpoint)|www\.|https?:",
     re.I,
 )
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -50,8 +53,11 @@ def extract_pdf(payload: bytes, settings: PdfSettings) -> Extracted:
         if not len(document):
             return Extracted(reason="broken_pdf", message="it has no pages")
         read = read_pages(document, settings)
-        text = "\n\n".join(block.text for block in joined(read.pages, read.heights, read.size))
+        texts = [block.text for block in joined(read.pages, read.heights, read.size)]
+        text = BETWEEN.join(texts)
         facts = {"pages": str(len(document))}
+        if (place := disclaimers_from(texts, len(BETWEEN))) is not None:
+            facts["disclaimer_from"] = str(place)
         if settings.max_pages < len(document):
             facts["pages_left_out"] = str(len(document) - settings.max_pages)
         if read.failures:
@@ -61,10 +67,11 @@ def extract_pdf(payload: bytes, settings: PdfSettings) -> Extracted:
         if read.recognised:
             facts["ocr"] = _ranges(read.recognised)
         metadata = document.metadata or {}
-        if author := (metadata.get("author") or "").strip():
+        title = _title(metadata, read.pages)
+        first = read.pages[0] if read.pages else []
+        if author := find_author(metadata.get("author"), title, first):
             facts["author"] = author
         if text.strip():
-            title = _title(metadata, read.pages)
             return Extracted(text, title=title, date=_date(metadata, read.pages), extra=facts)
         if read.scans:
             message = f"{read.scans} of {len(document)} pages are images without text"

@@ -14,7 +14,9 @@ class Extracted:
     """ISO 8601, as far as it is known."""
     url: str | None = None
     extra: dict[str, str] = field(default_factory=dict)
-    """author, site, encoding, pages, …: what is known besides."""
+    """author, site, encoding, pages, …: what is known besides.
+
+    `disclaimer_from`: the place in `text`, in signs, from which on it is disclaimers."""
     reason: str | None = None
     """The rule that drops the document; None where it is text."""
     message: str = ""
