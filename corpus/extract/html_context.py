@@ -22,6 +22,8 @@ WRAPPER_SHARE: Final = 0.5
 MOST_CONTEXT: Final = 0.8
 """What good names add up to at most, so that a bad one inside of them still says something."""
 MAIN_TOKENS: Final = 100
+BLOCKS_BACK: Final = 4
+"""So many blocks before a linked headline are looked at."""
 BAD_WORDS: Final = (
     (words.NAV, -1.6), (words.SIDE, -1.3), (words.RELATED, -1.5), (words.SHARE, -1.3),
     (words.USER, -1.5), (words.META, -0.7), (words.AD, -1.3), (words.SIGNATURE, -2.5),
@@ -33,8 +35,8 @@ BAD = int(np.bitwise_or.reduce(BAD_BITS)) | words.COMMENT
 COMMENT, CONTENT, POST, STRONG = words.COMMENT, words.CONTENT, words.POST, words.STRONG
 QUESTION, QUOTE, CODE = words.QUESTION, words.QUOTE, words.CODE
 CONSENT, HIDDEN, USER, LINES = words.CONSENT, words.HIDDEN, words.USER, words.LINES
-T_HTML, T_BODY, T_ARTICLE, T_MAIN, T_ASIDE, T_DD = (
-    TAG[name] for name in ["html", "body", "article", "main", "aside", "dd"]
+T_HTML, T_BODY, T_ARTICLE, T_MAIN, T_ASIDE = (
+    TAG[name] for name in ["html", "body", "article", "main", "aside"]
 )
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 
@@ -101,7 +103,12 @@ def _teasers(parent, last, tag, first, owner, tokens, links):  # type: ignore[no
         around = owner[k]
         while around > 0 and last[around] < first[after]:
             around = parent[around]
-        if around > 0 and not item[around] and tag[parent[around]] != T_DD:
+        before = k - 1  # a headline stands before the texts of its item
+        while before >= max(0, k - BLOCKS_BACK) and tokens[before] - links[before] < 8:
+            before -= 1
+        if before >= max(0, k - BLOCKS_BACK) and first[before] > around:
+            continue
+        if around > 0 and not item[around]:
             item[around] = True
             lists[parent[around]] += 1
     for node in range(1, nodes):

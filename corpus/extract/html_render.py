@@ -11,6 +11,7 @@ from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_code import code_language, code_text
 from corpus.extract.html_math import Formula, Notation, with_formulas
 from corpus.extract.html_names import BLOCK, TAG
+from corpus.extract.html_scripts import script_marks
 from corpus.extract.html_tables import (
     has_head,
     html_table,
@@ -22,25 +23,10 @@ from corpus.extract.html_tables import (
 from corpus.extract.html_tape import TEXT, Tape
 from corpus.extract.settings import HtmlSettings
 
-T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE, T_TABLE, T_DD, T_DT, T_SUP, T_HR, T_TD, T_TR = (
-    TAG[name]
-    for name in [
-        "br",
-        "a",
-        "code",
-        "li",
-        "ul",
-        "ol",
-        "blockquote",
-        "table",
-        "dd",
-        "dt",
-        "sup",
-        "hr",
-        "td",
-        "tr",
-    ]
+T_BR, T_A, T_CODE, T_LI, T_UL, T_OL, T_QUOTE = (
+    TAG[name] for name in ["br", "a", "code", "li", "ul", "ol", "blockquote"]
 )
+SCRIPTS = (TAG["sup"], TAG["sub"])
 H_FIRST, H_LAST = TAG["h1"], TAG["h6"]
 KBD_SAMP = (T_CODE, TAG["kbd"], TAG["samp"], TAG["tt"])
 SPACES = re.compile(
@@ -218,6 +204,10 @@ def inline(page: Page, first: int, last: int, *, is_cell: bool = False) -> str:
             if address and not address.startswith(("#", "javascript:")):
                 pieces.append("[")
                 ends.append((int(tape.last[at]), f"]({address.replace(' ', '%20')})"))
+        elif number in SCRIPTS:
+            if marks := script_marks(tape, at, pieces):
+                pieces.append(marks[0])
+                ends.append((int(tape.last[at]), marks[1]))
         elif BLOCK[number] and pieces:
             pieces.append("\n")
         at += 1

@@ -255,3 +255,31 @@ def test_what_is_hidden_at_the_beginning_of_a_block_hides_no_more_than_itself():
     head = "<link rel=canonical href='https://forum.example/t/17'>"
     text = markdown(f"<div class=post>{ARTICLE}</div>{comments}{MENU}", head)
     assert "A short one." in text
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("10<sup>-6</sup>", "10^{-6}"),
+        ("<i>σ</i><sup>2</sup>", "σ^2"),
+        ("(a+b)<sup>n</sup>", "(a+b)^n"),
+        ("5 km<sup>2</sup>", "5 km^2"),
+        ("<i>y</i><sub>max</sub>", "y_{max}"),
+        ("x<sub>1</sub>", "x_1"),
+        ("H<sub>2</sub>O", "H2O"),
+        ("the 1<sup>st</sup>", "the 1st"),
+        ("a word<sup>2</sup>", "a word2"),
+        ("x<sup><a href=#n>2</a></sup>", "x2"),
+    ],
+)
+def test_powers_and_indices_keep_their_place(markup, text):
+    assert f"It is {text} in all." in markdown(f"{ARTICLE}<p>It is {markup} in all.</p>")
+
+
+def test_a_link_behind_a_text_heads_no_list_of_articles():
+    entry = (
+        "<li><p>Returns what the caller has asked it for, at once.</p><a href=/t>{0} of four words"
+    )
+    entry += " here</a><p>Some text about it that goes on, and on, for a while.</p></li>"
+    listed = "".join(entry.format(name) for name in ("One", "Two", "Three", "Four"))
+    assert markdown(f"{ARTICLE}<ul>{listed}</ul>").count("goes on, and on") == 4
