@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from corpus.extract.decoding import decode
+from corpus.extract.html_anchors import heading_links
 from corpus.extract.html_blocks import SKIPPED, blocks
 from corpus.extract.html_code import find_code
 from corpus.extract.html_element_words import element_words
@@ -69,7 +70,7 @@ def page_text(markup: str, settings: HtmlSettings) -> PageText:
     is_formula[list(formulas)] = True
     is_code = np.zeros(nodes, np.bool_)
     is_code[list(code)] = True
-    skip = SKIPPED[tape.tag] | replaced
+    skip = SKIPPED[tape.tag] | replaced | heading_links(tape, bits)
     facts = find_facts(tape, bits)
     found = blocks(tape, skip, is_formula, is_code)
     tables = data_tables(tape, found.first, found.tokens)

@@ -34,6 +34,7 @@ QUESTION: Final = 1048576
 CAPTION: Final = 2097152
 THREAD: Final = 4194304
 FORUM: Final = 8388608
+ANCHOR: Final = 16777216
 
 WORDS: Final = {
     NAV: "-nav navigation navbar breadcrumb crumb -menu- menubar pagination -pager- paging footer"
@@ -92,6 +93,8 @@ WORDS: Final = {
     THREAD: "bbpress -discourse- discourse-root kunena asgaros wpforo -dwqa -sabai- vb-page"
     " -pg-viewthread -phpbb -flarum -nodebb ipslayout discussion-forum-posting qapage"
     " -topic-detail -thread-view -viewthread -question-page",
+    ANCHOR: "-edit-section editsection -headerlink- -header-anchor- -heading-anchor- -anchor-link-"
+    " -anchorlink- -hash-link- -permalink-",
     CAPTION: "-caption -credit -image-meta imagemeta wpcaption -photo-credit",
     QUESTION: "-question- -answer- -answers- -qapage",
     POST: "-post- -posts- -thread- -message- -messages- -answer -question- -topic- -postbody"

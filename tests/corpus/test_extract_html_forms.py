@@ -283,3 +283,12 @@ def test_a_link_behind_a_text_heads_no_list_of_articles():
     entry += " here</a><p>Some text about it that goes on, and on, for a while.</p></li>"
     listed = "".join(entry.format(name) for name in ("One", "Two", "Three", "Four"))
     assert markdown(f"{ARTICLE}<ul>{listed}</ul>").count("goes on, and on") == 4
+
+
+def test_links_beside_a_heading_are_no_part_of_it():
+    edit = "<h2>History<span class=mw-editsection>[<a href=/e>edit</a>]</span></h2>"
+    whole = "<h2><a class=heading-anchor href=#use>Usage</a></h2>"
+    body = edit + ARTICLE + "<h2>Notes <a href=#notes>¶</a></h2>" + ARTICLE.replace("Par", "P")
+    text = markdown(f"<div>{body}{whole}{ARTICLE.replace('Paragraph', 'Part')}</div>")
+    headings = [line for line in text.split("\n") if line.startswith("#")]
+    assert headings == ["## History", "## Notes", "## Usage"]
