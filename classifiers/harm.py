@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, model_validator
-from pyspark.sql import DataFrame
 
 from classifiers.cutting import prune
 from classifiers.lexicon import load_matcher
 from classifiers.model import Model, load
 from classifiers.model_files import addresses
-from classifiers.train import Training, ensure_model, model_folder
+from classifiers.train import ensure_model, model_folder
+from classifiers.training import Training
 from corpus.settings import Settings
 from corpus.settings import load as load_settings
-from corpus.stage import BatchStage, StageContext, verdicts
+from corpus.stage import BatchStage, Read, StageContext, verdicts
 
 CUTS = pa.list_(
     pa.struct(
@@ -100,10 +100,9 @@ class Harm(BatchStage):
             return addresses(self._folder)
         return [self.config.train, *load_settings(self.config.train, Training).inputs()]
 
-    def decide(self, documents: DataFrame) -> DataFrame:
+    def prepare(self, read: Read) -> None:
         if self.config.train is not None:
             ensure_model(self.config.train, self._models)
-        return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         model = load(self._folder)

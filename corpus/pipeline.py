@@ -39,7 +39,7 @@ from corpus.recipe import RecipeFile, build_stages, read_recipe
 from corpus.records import write_json
 from corpus.rules.stage import Rules
 from corpus.run_display import RunDisplay
-from corpus.runner import FinishedStage, check_columns, run_stages, surviving
+from corpus.runner import FinishedStage, Survivors, check_columns, run_stages
 from corpus.selection.stage import Select
 from corpus.session import spark_session
 from corpus.settings import UserError, command
@@ -150,7 +150,7 @@ def final_documents(spark: SparkSession, finished: list[FinishedStage]) -> DataF
         for name in step.record.columns:
             if name not in columns:
                 columns.append(name)
-    documents = surviving(spark, finished, [name for name in columns if name != "doc_id"])
+    documents = Survivors(spark, finished)([name for name in columns if name != "doc_id"])
     binary = [f.name for f in documents.schema if isinstance(f.dataType, BinaryType)]
     documents = documents.drop(*binary)
     for name in ("lang", "domain", "kind"):

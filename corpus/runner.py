@@ -14,17 +14,23 @@ from functools import reduce
 from typing import Any
 
 import fsspec
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from corpus.document import DOCUMENT, RAW
 from corpus.records import StageRecord, read_record, write_json
+from corpus.scan import map_parquet, read_ids
 from corpus.settings import UserError
-from corpus.stage import Stage, spark_schema
+from corpus.stage import BatchFunction, FrameDocuments, Read, Stage, spark_schema
 
 # A stage that fails on so many documents is wrong itself, and dropping them all would hide it.
 FAILURES_ALLOWED = 20
 FAILURE_SHARE_ALLOWED = 0.5
+
+# Every worker holds these (32 bytes each) while it reads; beyond, Spark joins them away.
+MOST_DROPPED_IDS = 4_000_000
 
 
 class ConservationError(AssertionError):
@@ -43,6 +49,10 @@ class FinishedStage:
         """Every document that entered the stage, with the column `outcome`: kept or dropped."""
         schema = spark_schema(self.stage.output_schema()).add("outcome", "string")
         return spark.read.schema(schema).parquet(f"{self.path}/{self.record.attempt}")
+
+    def outcome_path(self, outcome: str) -> str:
+        """The folder of the Parquet files that hold the kept, or the dropped, documents."""
+        return f"{self.path}/{self.record.attempt}/outcome={outcome}"
 
     def kept(self, spark: SparkSession) -> DataFrame:
         """The kept documents: `doc_id` and the stage's columns."""
@@ -127,41 +137,68 @@ def run_stages(
     return finished
 
 
-def surviving(
-    spark: SparkSession,
-    finished: Sequence[FinishedStage],
-    columns: Sequence[str],
-    among: DataFrame | None = None,
-) -> DataFrame:
-    """The documents that every finished stage kept: `doc_id` and `columns`.
+class Survivors(Read):
+    """The documents that every finished stage kept.
 
     Each column is read from the stage that wrote it last; documents that later stages dropped are
-    taken out by `doc_id`, so that no stage needs to copy the text. `among` (the column `key`, the
-    xxhash64 of `doc_id`) narrows each of these down before they are joined.
+    taken out by `doc_id`, so that no stage needs to copy the text.
     """
-    providers: dict[int, list[str]] = {}
-    for column in dict.fromkeys(name for name in columns if name != "doc_id"):
-        position = max(
-            (i for i, step in enumerate(finished) if column in step.record.columns), default=None
+
+    def __init__(self, spark: SparkSession, finished: Sequence[FinishedStage]) -> None:
+        self.spark = spark
+        self.finished = finished
+
+    def __call__(self, columns: Sequence[str], among: DataFrame | None = None) -> DataFrame:
+        providers = self._providers(columns)
+        frames = [
+            self.finished[position].kept(self.spark).select("doc_id", *names)
+            for position, names in sorted(providers.items(), reverse=True)
+        ]
+        if among is not None:
+            few = among.select("key")
+            frames = [f.join(few, F.xxhash64("doc_id") == few["key"], "left_semi") for f in frames]
+        documents = reduce(lambda left, right: left.join(right, "doc_id"), frames)
+        later = [step.dropped_ids(self.spark) for step in self._after(max(providers))]
+        if later:
+            documents = documents.join(reduce(DataFrame.union, later), "doc_id", "left_anti")
+        return documents.select("doc_id", *columns)
+
+    def map(
+        self, columns: Sequence[str], function: BatchFunction, schema: pa.Schema | str
+    ) -> DataFrame:
+        providers = self._providers(columns)
+        later = self._after(max(providers))
+        if len(providers) > 1 or sum(step.record.dropped for step in later) > MOST_DROPPED_IDS:
+            return super().map(columns, function, schema)
+        (position,) = providers
+        step = self.finished[position]
+        ids = [read_ids(later_step.outcome_path("dropped")) for later_step in later]
+        return map_parquet(
+            self.spark,
+            step.outcome_path("kept"),
+            columns,
+            function,
+            schema,
+            types=step.stage.output_schema(),
+            without=np.sort(np.concatenate(ids)) if ids else None,
         )
-        if position is None:
-            raise KeyError(f"no finished stage has the column {column!r}")
-        providers.setdefault(position, []).append(column)
-    if not providers:
-        providers = {len(finished) - 1: []}
-    latest = max(providers)
-    frames = [
-        finished[position].kept(spark).select("doc_id", *names)
-        for position, names in sorted(providers.items(), reverse=True)
-    ]
-    if among is not None:
-        few = among.select("key")
-        frames = [f.join(few, F.xxhash64("doc_id") == few["key"], "left_semi") for f in frames]
-    documents = reduce(lambda left, right: left.join(right, "doc_id"), frames)
-    later = [step.dropped_ids(spark) for step in finished[latest + 1 :] if step.record.dropped]
-    if later:
-        documents = documents.join(reduce(DataFrame.union, later), "doc_id", "left_anti")
-    return documents.select("doc_id", *columns)
+
+    def _providers(self, columns: Sequence[str]) -> dict[int, list[str]]:
+        """Which columns to read from which finished stage, by its position."""
+        providers: dict[int, list[str]] = {}
+        for column in dict.fromkeys(name for name in columns if name != "doc_id"):
+            position = max(
+                (i for i, step in enumerate(self.finished) if column in step.record.columns),
+                default=None,
+            )
+            if position is None:
+                raise KeyError(f"no finished stage has the column {column!r}")
+            providers.setdefault(position, []).append(column)
+        return providers or {len(self.finished) - 1: []}
+
+    def _after(self, position: int) -> list[FinishedStage]:
+        """The stages after a position that dropped something."""
+        return [step for step in self.finished[position + 1 :] if step.record.dropped]
 
 
 def _run_stage(
@@ -176,20 +213,17 @@ def _run_stage(
     _discard_attempts(path)
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     observation = None
+    read: Read
     if finished:
-        documents = surviving(spark, finished, stage.needs)
+        read = Survivors(spark, finished)
     else:
         # The sources are read once: what comes in is counted on its way into the first stage.
         observation = Observation()
-        documents = raw.observe(
-            observation, F.count(F.lit(1)).alias("n"), _digest().alias("digest")
+        read = FrameDocuments(
+            raw.observe(observation, F.count(F.lit(1)).alias("n"), _digest().alias("digest"))
         )
     schema = stage.output_schema()
-    if finished:
-        decided = stage.decide_from(lambda names, among: surviving(spark, finished, names, among))
-    else:
-        decided = stage.decide(documents)
-    decided = decided.select(*schema.names)
+    decided = stage.decide_from(read).select(*schema.names)
     outcome = F.when(F.col("verdict").isNull(), "kept").otherwise("dropped")
     decided.withColumn("outcome", outcome).write.partitionBy("outcome").parquet(f"{path}/{attempt}")
 
@@ -210,7 +244,7 @@ def _run_stage(
     if observation is not None:  # from here on the digests keep every stage from doubling one
         distinct = written.select("doc_id").distinct().count()
     if given != returned or distinct != returned[0]:
-        raise ConservationError(_lost_and_found(spark, stage, documents, written, given, returned))
+        raise ConservationError(_lost_and_found(spark, stage, read([]), written, given, returned))
     failed = sum(row.n for row in rows if row.rule == "error")
     if failed > max(FAILURES_ALLOWED, FAILURE_SHARE_ALLOWED * given[0]):
         example = written.where("verdict.rule = 'error'").select("doc_id", "verdict").limit(1)

@@ -18,6 +18,7 @@ from typing import ClassVar
 import fsspec
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_type
 from pyspark.sql.types import DataType, StructField, StructType
 
@@ -36,9 +37,44 @@ class StageContext:
     """The recipe's sources by name, in its order (`corpus.recipe.Source`)."""
 
 
-# The documents with some columns; of all, or among those of a DataFrame with `key`, the xxhash64 of
-# their `doc_id`.
-Read = Callable[[Sequence[str], DataFrame | None], DataFrame]
+# Arrow batches in, Arrow batches out, in Spark's Python workers: what `mapInArrow` takes.
+BatchFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+class Read(ABC):
+    """The documents that a stage is given, as far as it asks for them."""
+
+    @abstractmethod
+    def __call__(self, columns: Sequence[str], among: DataFrame | None = None) -> DataFrame:
+        """`doc_id` and `columns` of all documents, or of those in `among`.
+
+        `among` has the column `key`, the xxhash64 of a `doc_id`.
+        """
+
+    def map(
+        self, columns: Sequence[str], function: BatchFunction, schema: pa.Schema | str
+    ) -> DataFrame:
+        """What `function` makes of the batches of all documents, with `doc_id` and `columns`.
+
+        Where the columns lie in files of one stage, workers read these themselves
+        (`corpus.scan`). `schema` is that of the result, Arrow's or in Spark's words.
+        """
+        documents = self(columns).select("doc_id", *columns)
+        return documents.mapInArrow(function, as_spark_schema(schema))
+
+
+class FrameDocuments(Read):
+    """The documents of a DataFrame."""
+
+    def __init__(self, documents: DataFrame) -> None:
+        self.documents = documents
+
+    def __call__(self, columns: Sequence[str], among: DataFrame | None = None) -> DataFrame:
+        documents = self.documents
+        if among is not None:
+            few = among.select("key")
+            documents = documents.join(few, F.xxhash64("doc_id") == few["key"], "left_semi")
+        return documents.select("doc_id", *columns)
 
 
 class Stage(ABC):
@@ -83,7 +119,7 @@ class Stage(ABC):
         Columns lie with the stages that made them, so that each further one costs a join of all
         documents; a stage that reads the text of a few overrides this.
         """
-        return self.decide(read(self.needs, None))
+        return self.decide(read(self.needs))
 
     def output_schema(self) -> pa.Schema:
         """The exact schema of what `decide` returns."""
@@ -120,10 +156,20 @@ class BatchStage(Stage):
         rows in the batch's order.
         """
 
+    def prepare(self, read: Read) -> None:
+        """What must be done or checked once, on the driver, before workers run `process`."""
+
     def decide(self, documents: DataFrame) -> DataFrame:
-        return documents.select("doc_id", *self.needs).mapInArrow(
-            self._process_all, spark_schema(self.output_schema())
-        )
+        return self._decide_all(FrameDocuments(documents))
+
+    def decide_from(self, read: Read) -> DataFrame:
+        if type(self).decide is not BatchStage.decide:  # a subclass that does more than `process`
+            return super().decide_from(read)
+        return self._decide_all(read)
+
+    def _decide_all(self, read: Read) -> DataFrame:
+        self.prepare(read)
+        return read.map(self.needs, self._process_all, self.output_schema())
 
     def _process_all(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         schema = self.output_schema()
@@ -199,6 +245,11 @@ def spark_type(arrow_type: pa.DataType) -> DataType:
 def spark_schema(schema: pa.Schema) -> StructType:
     """Spark's schema for an Arrow schema; every column but `doc_id` may be null."""
     return StructType([StructField(f.name, spark_type(f.type), f.name != "doc_id") for f in schema])
+
+
+def as_spark_schema(schema: pa.Schema | str) -> StructType | str:
+    """`schema` as Spark takes it: what is in Spark's words already stays."""
+    return schema if isinstance(schema, str) else spark_schema(schema)
 
 
 def code_version(module_name: str) -> str:

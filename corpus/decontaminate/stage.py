@@ -5,12 +5,11 @@ from typing import Literal
 
 import pyarrow as pa
 from pydantic import Field
-from pyspark.sql import DataFrame
 
 from corpus.decontaminate.items import item_files, read_items
 from corpus.decontaminate.matching import ItemIndex, Match, find_items, index_items, without_units
 from corpus.settings import Settings
-from corpus.stage import BatchStage, StageContext, verdicts
+from corpus.stage import BatchStage, Read, StageContext, verdicts
 
 
 class DecontaminateConfig(Settings):
@@ -59,9 +58,8 @@ class Decontaminate(BatchStage):
     def resources(self) -> Sequence[str]:
         return item_files(self.config.items)
 
-    def decide(self, documents: DataFrame) -> DataFrame:
+    def prepare(self, read: Read) -> None:
         self._index = self._read()  # on the driver: workers need not see the files
-        return super().decide(documents)
 
     def _read(self) -> ItemIndex:
         config = self.config

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from corpus.document import DOCUMENT, RAW
 from corpus.extract.documents import warm_up
 from corpus.extract.pdf_neural import require_model
 from corpus.extract.sandbox import Outcome, Sandbox
 from corpus.extract.settings import ExtractSettings
-from corpus.stage import BatchStage, verdicts
+from corpus.stage import BatchStage, Read, verdicts
 
 FUNCTION = "corpus.extract.documents:extract_in_sandbox"
 TAGS = ("source", "lang", "domain", "kind", "url", "title", "date", "extra")
@@ -42,12 +41,11 @@ class Extract(BatchStage):
         found = [DOCUMENT.field(name) for name in DOCUMENT.names if name != "doc_id"]
         return pa.schema([*found, RAW.field("media"), RAW.field("locator")])
 
-    def decide(self, documents: DataFrame) -> DataFrame:
+    def prepare(self, read: Read) -> None:
         # Compiled here once and cached, what the workers run is loaded by them in no time.
         warm_up()
         if self.config.pdf.layout == "neural":
             require_model()
-        return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns: dict[str, list[Any]] = {name: [] for name in ("text", "rule", "value", "evidence")}

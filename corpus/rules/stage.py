@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from corpus.rules.profile import (
     Profile,
@@ -19,7 +18,7 @@ from corpus.rules.profile import (
     values,
 )
 from corpus.settings import Settings
-from corpus.stage import BatchStage, StageContext, verdicts
+from corpus.stage import BatchStage, Read, StageContext, verdicts
 
 # Where a document's language is not known, its script decides between the profiles.
 ZH_HAN_SHARE = 0.2
@@ -61,11 +60,10 @@ class Rules(BatchStage):
     def resources(self) -> Sequence[str]:
         return [profile_path(name) for name in self.profiles]
 
-    def decide(self, documents: DataFrame) -> DataFrame:
-        measured = documents.select("signals.*").columns
+    def prepare(self, read: Read) -> None:
+        measured = read(["signals"]).select("signals.*").columns
         for name, profile in self.profiles.items():
             check_measured(name, profile, measured)
-        return super().decide(documents)
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         chosen = self.choose_profiles(batch)

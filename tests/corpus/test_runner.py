@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from corpus.document import DOCUMENT, RAW, document_id
 from corpus.ledger import Run, diff_lines, story_lines
 from corpus.records import read_record, write_json
-from corpus.runner import ConservationError, check_columns, run_stages, surviving
+from corpus.runner import ConservationError, Survivors, check_columns, run_stages
 from corpus.settings import Settings, UserError
 from corpus.stage import BatchStage, Stage, StageContext, spark_schema, verdicts
 
@@ -220,7 +220,7 @@ def test_columns_come_from_where_they_were_written_last(
 ) -> None:
     stages = toy()
     finished = run_stages(spark, str(tmp_path), raw_documents(spark), "raw", stages)
-    rows = surviving(spark, finished, ["text", "length", "kind"]).collect()
+    rows = Survivors(spark, finished)(["text", "length", "kind"]).collect()
     assert {(row.text, row.length, row.kind) for row in rows} == {
         (text.upper(), len(text), "web")
         for n, text in enumerate(TEXTS)
@@ -228,7 +228,7 @@ def test_columns_come_from_where_they_were_written_last(
     }
     ids = [document_id("toy", str(n)) for n in (7, 13, 14, 99)]  # kept, dropped, kept, unknown
     wanted = spark.createDataFrame(pa.table({"doc_id": ids})).selectExpr("xxhash64(doc_id) as key")
-    few = surviving(spark, finished, ["text", "kind"], F.broadcast(wanted)).collect()
+    few = Survivors(spark, finished)(["text", "kind"], F.broadcast(wanted)).collect()
     assert {row.doc_id: row.text for row in few} == {
         ids[0]: TEXTS[7].upper(),
         ids[2]: TEXTS[14].upper(),
