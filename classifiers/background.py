@@ -76,13 +76,31 @@ def read_pieces(
     """
     sides: tuple[list[Piece], list[Piece], list[Piece]] = ([], [], [])
     source = Path(path).name.split(".")[0]
+    for side, key, text, found in _sides(path, most, label, column):
+        sides[side].extend(Piece(piece, found, source) for piece in _pieces(text, key[-2]))
+    return sides
+
+
+def read_dev_documents(path: str, most: int, label: str | None, column: str) -> list[Piece]:
+    """The documents, whole, of which `read_pieces` gives dev its pieces."""
+    source = Path(path).name.split(".")[0]
+    return [
+        Piece(text, found, source)
+        for side, _, text, found in _sides(path, most, label, column)
+        if side == 1
+    ]
+
+
+def _sides(
+    path: str, most: int, label: str | None, column: str
+) -> Iterator[tuple[int, bytes, str, str]]:
+    """(0 for train, 1 for dev, 2 for test; hash, text, label) of the documents that are taken."""
     taken: Counter[str] = Counter()
     for key, text, found in sorted(_labelled(path, label, column)):
         if taken[found] < most:
             taken[found] += 1
             side = 0 if key[-1] >= 256 * HELD_OUT else 1 if key[-1] % 2 else 2
-            sides[side].extend(Piece(piece, found, source) for piece in _pieces(text, key[-2]))
-    return sides
+            yield side, key, text, found
 
 
 def unseen(path: str, most: int) -> list[str]:

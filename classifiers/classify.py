@@ -18,7 +18,7 @@ from corpus.settings import Settings, UserError
 from corpus.stage import BatchStage, StageContext, verdicts
 
 KEYWORDS = 3  # different words of a list that say what a document is
-UNSURE = 0.5  # a likeliest label with a smaller probability is not believed
+UNSURE = 0.5  # a likeliest label with a smaller probability is not believed; nor an unusual one
 
 
 class ClassifyConfig(Settings):
@@ -32,8 +32,9 @@ class ClassifyConfig(Settings):
     at_least: dict[str, float] = {}  # noqa: RUF012
     """Name -> the score under which a document is dropped, by the rule of the name."""
     otherwise: dict[str, str] = {}  # noqa: RUF012
-    """Name -> the label of documents whose likeliest label has a probability below 0.5 and of which
-    the model's keywords, if it has any, say nothing: pages that are of none of its kinds."""
+    """Name -> the label of documents whose likeliest label has a probability below 0.5, or below
+    what 49 of 50 texts of that label have (`usual` in the model's card), and of which the model's
+    keywords, if it has any, say nothing: pages that are of none of its kinds."""
 
 
 class Classify(BatchStage):
@@ -84,7 +85,8 @@ class Classify(BatchStage):
             best = probabilities.argmax(axis=1)
             value = probabilities[rows, best]
             labels = np.array(model.labels, object)[best]
-            unsure = known & (value < UNSURE)
+            usual = np.array(model.card.get("usual", np.zeros(len(model.labels))))
+            unsure = known & (value < np.maximum(UNSURE, usual)[best])
             if name in self.config.otherwise:
                 labels[unsure] = self.config.otherwise[name]
             if model.card.get("keywords_decide"):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from classifiers.model import load
-from classifiers.scoring import Table, score_all
+from classifiers.scoring import WHOLE_DOCUMENT, Table, score_all
 from corpus.jit import kernel
 
 
@@ -35,9 +35,6 @@ class Joint:
             found[table].document[:, columns] * np.float32(scale)
             for table, columns, scale in self.places
         ]
-
-
-WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills
 
 
 @functools.cache

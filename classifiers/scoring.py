@@ -28,6 +28,7 @@ from corpus.jit import kernel
 NGRAM_FACTOR = np.uint64(116049371)  # fastText's Dictionary::addWordNgrams
 END_OF_LINE = 3617362777  # fastText's hash of "</s>", which ends every line it reads
 PART_BYTES = 1 << 18  # of text that is cut and scored together: its tokens stay in the cache
+WHOLE_DOCUMENT = 1 << 40  # tokens of a window that no document fills
 FEATURES_AT_ONCE = 256  # as many bytes (less 1 each) as the sums of a 16-bit lane can hold
 
 

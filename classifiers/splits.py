@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from classifiers import labels as labelled
-from classifiers.background import read_pieces
+from classifiers.background import Piece, read_dev_documents, read_pieces
 from classifiers.labels import Example
 from classifiers.lexicon import read_lexicon
-from classifiers.training import Training
+from classifiers.training import Documents, Training
 from corpus.settings import UserError
 
 
@@ -44,13 +44,31 @@ def read_splits(config: Training) -> tuple[list[Example], list[Example], list[Ex
     for entry in config.documents:
         sides = read_pieces(entry.path, entry.most, entry.label, entry.column or "")
         for side, pieces in zip((rows, dev, test), sides, strict=True):
-            side += [
-                Example(piece.text, frozenset(piece.label.split("|")), "", piece.source)
-                for piece in pieces
-                if not entry.labels or piece.label in entry.labels
-            ]
+            side += _examples(entry, pieces)
     rows, leaks = labelled.without_leaks(rows, [*dev, *test])
     return rows, dev, test, leaks
+
+
+def whole_texts(config: Training, dev: Sequence[Example]) -> list[Example]:
+    """The dev split as a pipeline would meet it: for labels that documents have, those documents
+    whole, and for the others the texts of `dev`."""
+    whole = [
+        example
+        for entry in config.documents
+        for example in _examples(
+            entry, read_dev_documents(entry.path, entry.most, entry.label, entry.column or "")
+        )
+    ]
+    covered = {name for example in whole for name in example.labels}
+    return whole + [example for example in dev if not example.labels & covered]
+
+
+def _examples(entry: Documents, pieces: Sequence[Piece]) -> list[Example]:
+    return [
+        Example(piece.text, frozenset(piece.label.split("|")), "", piece.source)
+        for piece in pieces
+        if not entry.labels or piece.label in entry.labels
+    ]
 
 
 def check_labels(config: Training, names: Sequence[str], *held: Sequence[Example]) -> None:

@@ -19,6 +19,9 @@ from classifiers.model import Model
 from classifiers.splits import texts_of, truth_of
 from classifiers.training import Training
 
+ENOUGH = 10  # held-out texts of a label, to say what is usual
+UNUSUAL = 0.02  # share of the held-out texts of a label that are less sure than `usual`
+
 
 def thresholds(
     config: Training,
@@ -54,6 +57,21 @@ def thresholds(
                 break
         limits[harmful] = raised
     return np.minimum(limits, NEVER)
+
+
+def usual(
+    probabilities: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """float64 [labels]: what nearly all texts of a label reach; 0 where there are too few of them.
+
+    probabilities, truth: [texts, labels]. A model knows only the kinds that it was shown, and calls
+    what is of none of them by the name of the nearest; such a text is less sure than its own are.
+    """
+    limits = [
+        np.quantile(p[true], UNUSUAL, method="lower") if true.sum() >= ENOUGH else 0.0
+        for p, true in zip(probabilities.T, truth.T, strict=True)
+    ]
+    return np.array(limits)
 
 
 def length_margin(model: Model, ordinary: Sequence[Sequence[str]]) -> float:

@@ -32,9 +32,9 @@ from classifiers.model import (
     save,
     train_table,
 )
-from classifiers.scoring import Table, score
-from classifiers.splits import check_labels, read_splits, texts_of, truth_of
-from classifiers.thresholds import length_margin, metrics, thresholds, top
+from classifiers.scoring import WHOLE_DOCUMENT, Table, score
+from classifiers.splits import check_labels, read_splits, texts_of, truth_of, whole_texts
+from classifiers.thresholds import length_margin, metrics, thresholds, top, usual
 from classifiers.training import Training
 from corpus.settings import command
 from corpus.settings import load as load_settings
@@ -103,6 +103,8 @@ def train(config: Training, folder: Path) -> Model:
     )  # fmt: skip
     model = replace(model, length_margin=length_margin(model, ordinary.held_out))
     limits = thresholds(config, model, model.probabilities(logits), truth, ordinary.held_out)
+    whole = whole_texts(config, dev_set)
+    sureness = model.probabilities(score(texts_of(whole), table, WHOLE_DOCUMENT).document)
     final = table
     if config.refit:
         final = train_table(
@@ -133,6 +135,7 @@ def train(config: Training, folder: Path) -> Model:
         "search": trials,
         "precision_wanted": config.precision,
         "keywords_decide": bool(config.keywords),
+        "usual": usual(sureness, truth_of(whole, names)).round(4).tolist(),
         "metrics": {
             "dev": metrics(model, limits, dev_set),
             "test": metrics(replace(model, table=final), limits, test_set),

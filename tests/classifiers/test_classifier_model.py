@@ -25,6 +25,7 @@ from classifiers.model import (
     word_slots,
 )
 from classifiers.scoring import score
+from classifiers.thresholds import usual
 from classifiers.tokens import token_text
 from classifiers.train import _hardest, ensure_model, main, train
 from classifiers.training import Training
@@ -286,6 +287,13 @@ def test_threshold_is_the_lowest_with_the_wanted_precision():
     assert calibration.threshold_for(probabilities, truth, 0.85) == 0.8
     assert calibration.threshold_for(probabilities, ~truth, 0.9) == calibration.NEVER
     assert calibration.threshold_for(probabilities / 3, truth, 0.9) == calibration.LEAST
+
+
+def test_usual_is_what_all_but_one_in_fifty_of_a_labels_texts_reach():
+    probabilities = np.column_stack([np.arange(200) / 200, np.full(200, 0.3), np.full(200, 0.9)])
+    truth = np.zeros((200, 3), bool)
+    truth[100:, 0], truth[:10, 1], truth[:9, 2] = True, True, True
+    assert usual(probabilities, truth).tolist() == [101 / 200, 0.3, 0.0]
 
 
 def test_platt_scaling_recovers_the_odds():
