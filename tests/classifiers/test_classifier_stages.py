@@ -171,6 +171,13 @@ def test_classify_says_what_a_page_is_and_when_it_does_not_know():
     rows = stage.process(batch).to_pylist()
     assert [row["kind_label"] for row in rows] == ["law", "paper", "web", None]
     assert rows[0]["kind_score"] > 0.9 > 0.5 > rows[2]["kind_score"]
+    # Surer than not, but less so than comments are: of a kind that the model does not know.
+    tip = "今天教大家怎么清理手机里的垃圾文件：打开设置，找到存储，点一下清理就可以了。\n" * 4
+    page = pa.RecordBatch.from_pydict({"doc_id": ["e"], "text": [tip]})
+    sure = Classify("classify", Classify.Config(models={"kind": "kind"}), CONTEXT).process(page)
+    assert sure["kind_label"].to_pylist() == ["social"]
+    assert sure["kind_score"][0].as_py() > 0.5
+    assert stage.process(page)["kind_label"].to_pylist() == ["web"]
     assert rows[0]["domain_score"] > 0.5
     assert rows[2]["verdict"] is None or rows[2]["verdict"]["rule"] == "domain"
     with pytest.raises(UserError, match="'knd' is not among `models`"):
