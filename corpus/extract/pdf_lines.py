@@ -22,6 +22,10 @@ LEAST_STACKED = 4
 HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WIDE = HAN + "\u3000-\u303f\u3040-\u30ff\uff00-\uffef"
 SPACE_IN_HAN = re.compile(f"(?<=[{WIDE}])[ \xa0\u3000]+(?=[{WIDE}])")
+ARTICLE = re.compile(
+    f"\\s*(第[〇零一二三四五六七八九十百千\\d]{{1,7}}[编編章节節条條])[ \xa0\u3000]+(?=[{HAN}])"
+)
+"""What numbers a statute's parts; the space behind it is not the layout's."""
 PAGE_NUMBER = re.compile(
     r"[\W_]*(?:第\s*)?(?:page\s*)?(?:\d{1,4}|[ivxl]{1,6})(?:\s*[页頁])?(?:\s*(?:/|of|共)\s*\d{1,4}\s*[页頁]?)?[\W_]*",
     re.I,
@@ -187,7 +191,9 @@ def _may_hold_tables(lines: list[Line]) -> bool:
 def clean(text: str) -> str:
     """Text without control signs and without the spaces that layout puts between wide signs."""
     text = re.sub("[\x00-\x08\x0b-\x1f\x7f\ufffd\u200b\ufeff]", "", text).replace("\xa0", " ")
-    return SPACE_IN_HAN.sub("", re.sub(r"[ \t]+", " ", text)).strip()
+    number = ARTICLE.match(text)
+    head, text = (f"{number[1]} ", text[number.end() :]) if number else ("", text)
+    return head + SPACE_IN_HAN.sub("", re.sub(r"[ \t]+", " ", text)).strip()
 
 
 def drop_furniture(pages: list[PageLines]) -> int:

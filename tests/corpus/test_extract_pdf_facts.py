@@ -6,6 +6,7 @@ import pytest
 from corpus.extract.pdf_authors import find_author
 from corpus.extract.pdf_disclaimers import disclaimers_from
 from corpus.extract.pdf_document import extract_pdf
+from corpus.extract.pdf_lines import clean
 from corpus.extract.pdf_paragraphs import Block
 from corpus.extract.settings import PdfSettings
 
@@ -87,3 +88,8 @@ def test_the_mark_of_disclaimers_is_a_place_in_the_text():
         page.insert_text((72, y), line)
     found = extract_pdf(document.tobytes(), PdfSettings())
     assert found.text[int(found.extra["disclaimer_from"]) :].startswith("Important disclosures\n")
+
+
+def test_the_space_behind_an_article_s_number_is_kept_and_others_between_han_are_not():
+    assert clean("第十二条\u3000为了 规范") == "第十二条 为了规范"
+    assert clean(" 第 一 章 总 则") == "第一章总则"
