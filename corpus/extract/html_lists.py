@@ -10,13 +10,13 @@ from urllib.parse import urljoin
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from corpus.extract import html_words as words
 from corpus.extract.html_attributes import attributes, raw_text
 from corpus.extract.html_blocks import Blocks
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Tape
+from corpus.jit import kernel
 
 MIN_LINK_TOKENS: Final = 5
 """A link with fewer is a button or a name, not a headline."""
@@ -98,7 +98,7 @@ def link_line(tape: Tape, node: int, label: str, text: str, address: str | None)
     return " ".join(["-", item, *text.replace(label, " ", 1).split()])
 
 
-@njit(cache=True)
+@kernel
 def _kinds(tag, parent, last, bits, first, owner, tokens, links):  # type: ignore[no-untyped-def]
     """For each block 0, or 1 for a headline that is a link, 2 where it is a heading too."""
     nodes, count = len(tag), len(first)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from corpus.extract.html_attributes import attributes
 from corpus.extract.html_names import TAG
 from corpus.extract.html_tape import Ints, Tape
+from corpus.jit import kernel
 
 T_TABLE, T_TR, T_TD, T_TH, T_THEAD = (TAG[name] for name in ["table", "tr", "td", "th", "thead"])
 MAX_COLUMNS = 400
@@ -33,7 +33,7 @@ def data_tables(tape: Tape, first: Ints, tokens: Ints) -> npt.NDArray[np.bool_]:
     return _data_tables(tape.tag, tape.parent, tape.last, first, tokens)
 
 
-@njit(cache=True)
+@kernel
 def _data_tables(tag, parent, last, first, tokens):  # type: ignore[no-untyped-def]
     nodes = len(tag)
     text = np.zeros(nodes + 1)

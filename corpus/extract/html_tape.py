@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from corpus.extract.html_names import BLOCK as BLOCK_TAGS
 from corpus.extract.html_names import (
@@ -26,6 +25,7 @@ from corpus.extract.html_names import (
     VOID,
     named,
 )
+from corpus.jit import kernel
 
 Ints = npt.NDArray[np.int32]
 
@@ -88,29 +88,29 @@ def parse(page: bytes) -> Tape:
     return Tape(page, *arrays)
 
 
-@njit(cache=True)
+@kernel
 def _is_space(byte: int) -> bool:
     return byte == 32 or (9 <= byte <= 13)
 
 
-@njit(cache=True)
+@kernel
 def _lower(byte: int) -> int:
     return byte + 32 if 65 <= byte <= 90 else byte
 
 
-@njit(cache=True)
+@kernel
 def _is_letter(byte: int) -> bool:
     return 97 <= _lower(byte) <= 122
 
 
-@njit(cache=True)
+@kernel
 def _find(data, at: int, size: int, byte: int) -> int:  # type: ignore[no-untyped-def]
     while at < size and data[at] != byte:
         at += 1
     return at
 
 
-@njit(cache=True)
+@kernel
 def _tag_number(data, start: int, end: int, hashes, numbers) -> int:  # type: ignore[no-untyped-def]
     value = np.uint64(FNV_OFFSET)
     for at in range(start, end):
@@ -121,7 +121,7 @@ def _tag_number(data, start: int, end: int, hashes, numbers) -> int:  # type: ig
     return 0
 
 
-@njit(cache=True)
+@kernel
 def _attributes_end(data, at: int, size: int) -> int:  # type: ignore[no-untyped-def]
     """The index of the `>` that ends a tag, quotes respected; `size` where there is none."""
     # A quote opens a value only after `=`, as in the standard: stray quotes are common.
@@ -144,7 +144,7 @@ def _attributes_end(data, at: int, size: int) -> int:  # type: ignore[no-untyped
     return size
 
 
-@njit(cache=True)
+@kernel
 def _raw_end(data, at: int, size: int, name_start: int, name_end: int) -> int:  # type: ignore[no-untyped-def]
     """The index of `</name`; `size` where there is none."""
     length = name_end - name_start
@@ -162,7 +162,7 @@ def _raw_end(data, at: int, size: int, name_start: int, name_end: int) -> int:  
     return size
 
 
-@njit(cache=True)
+@kernel
 def _parse(data, size, room, hashes, numbers, void, raw, closes_p, scope, foreign, block):  # type: ignore[no-untyped-def]
     tag = np.zeros(room, np.int32)
     parent = np.zeros(room, np.int32)
@@ -345,7 +345,7 @@ def _parse(data, size, room, hashes, numbers, void, raw, closes_p, scope, foreig
     return tag[:count], parent[:count], last[:count], start[:count], end[:count]
 
 
-@njit(cache=True)
+@kernel
 def _same_name(data, own: int, name: int, stop: int) -> bool:  # type: ignore[no-untyped-def]
     for k in range(stop - name):
         if _lower(data[own + k]) != _lower(data[name + k]):
@@ -353,12 +353,12 @@ def _same_name(data, own: int, name: int, stop: int) -> bool:  # type: ignore[no
     return not (_is_letter(data[own + stop - name]) or data[own + stop - name] == 45)
 
 
-@njit(cache=True)
+@kernel
 def _closes_table_part(number: int) -> bool:
     return number in (T_TABLE, T_TR, T_TD, T_TH, T_THEAD, T_TBODY, T_TFOOT, T_CAPTION)
 
 
-@njit(cache=True)
+@kernel
 def _implied_ends(tag, last, stack, depth, number, count, closes_p, scope):  # type: ignore[no-untyped-def]
     """Close the elements that a start tag ends without saying so; the new depth."""
     if closes_p[number]:
@@ -400,7 +400,7 @@ def _implied_ends(tag, last, stack, depth, number, count, closes_p, scope):  # t
     return depth
 
 
-@njit(cache=True)
+@kernel
 def _close(tag, last, stack, depth, count, one, other, scope, border, border2):  # type: ignore[no-untyped-def]
     """Close the nearest open `one` or `other`, unless a scope or border lies between."""
     level = depth

@@ -1,4 +1,8 @@
-"""What a page's blocks say for themselves: values in tokens, for or against being content."""
+"""What a page's blocks say for themselves: values in tokens, for or against being content.
+
+numba's cache watches the file of the outermost kernel only: after an edit here, touch
+`html_select.py` and `html_threads.py`.
+"""
 
 from typing import Final
 
