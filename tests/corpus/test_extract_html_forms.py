@@ -268,11 +268,13 @@ def test_what_is_hidden_at_the_beginning_of_a_block_hides_no_more_than_itself():
         ("x<sub>1</sub>", "x_1"),
         ("H<sub>2</sub>O", "H2O"),
         ("the 1<sup>st</sup>", "the 1st"),
-        ("a word<sup>2</sup>", "a word2"),
-        ("x<sup><a href=#n>2</a></sup>", "x2"),
+        ("a word<sup>2</sup>", "a word[2]"),
+        ("x<sup><a href=#n>2</a></sup>", "x[2]"),
+        ("since 2019<sup>3</sup>", "since 2019[3]"),
+        ("2<sup>10</sup>", "2^{10}"),
     ],
 )
-def test_powers_and_indices_keep_their_place(markup, text):
+def test_powers_indices_and_notes_keep_their_place(markup, text):
     assert f"It is {text} in all." in markdown(f"{ARTICLE}<p>It is {markup} in all.</p>")
 
 
