@@ -19,7 +19,7 @@ IS_ONE = re.compile(
 NO_DISCLAIMER = re.compile(
     r"(?:#+ )?(?:参考文献|附录|致谢|references\b|appendi|bibliography)", re.I
 )
-MOST_SHARE: Final = 0.3
+MOST_SHARE: Final = 0.4
 """Of a document's signs; what closes a short one may be `MOST_SIGNS` long all the same."""
 MOST_SIGNS: Final = 4000
 
