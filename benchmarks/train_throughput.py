@@ -8,7 +8,7 @@ weights, 262,144 tokens a step. Ours goes through the training loop's own functi
 feed, engine, step). A model FLOP is counted as `train/throughput.py` says: attention only where
 tokens attend, recomputation not at all; for peers without document masks, over whole rows.
 
-Needs a GPU with 141 GB (the 3B row; the others fit into 80), flash-attn-4 for our
+Needs GPUs with 141 GB (the rows of 3B and 7B; the others fit into 80), flash-attn-4 for our
 attention on Hopper and liger-kernel for the peer that uses it. A row that cannot run says why.
 `--shards` takes shards that exist instead of DIR/text.
 """
@@ -53,6 +53,14 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_attention_heads": 32,
         "num_key_value_heads": 32,
     },
+    # What one GPU can hold of 7B with its fp32 masters: the reference for two.
+    "7b-half": {
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+    },
 }
 
 
@@ -76,6 +84,8 @@ class Variant:
     checkpointing: bool = False
     masks: bool = True
     """Without: every sequence is read as one document, as plain causal attention would."""
+    fp8: str | None = None
+    """As `precision.fp8`; model FLOP/s are still told against the bf16 peak."""
 
 
 VARIANTS = [
@@ -88,8 +98,16 @@ VARIANTS = [
 MASKS = [
     Variant("ours 1.3B 8k, no masks", "1b", 8192, 32768, masks=False, metric="unmasked_1b_8k"),
 ]
+FLOAT8 = [
+    Variant(
+        f"ours 1.3B 4k, fp8 {scales}", "1b", 4096, 32768, fp8=scales, metric=f"fp8_{scales}_1b_4k"
+    )
+    for scales in ("tensorwise", "rowwise")
+]
 TWO_DEVICES = [
     Variant("ours 1.3B 4k, 2 GPUs", "1b", 4096, 32768, devices=2, metric="two_1b_4k"),
+    Variant("ours 7B 4k, 2 GPUs", "7b", 4096, 8192, devices=2, metric="two_7b_4k"),
+    Variant("ours 7B 4k, half its layers", "7b-half", 4096, 8192, metric="half_7b_4k"),
 ]
 
 
@@ -114,7 +132,7 @@ def main() -> None:
         parser.error("--data or --shards is needed")
     import torch
 
-    variants = VARIANTS + MASKS
+    variants = VARIANTS + MASKS + FLOAT8
     if torch.cuda.device_count() > 1:
         variants += TWO_DEVICES
     if options.quick:
@@ -150,6 +168,9 @@ def metrics(results: list[tuple[Variant, dict[str, Any]]]) -> dict[str, float]:
     two = named.get("two_1b_4k")
     if ours and two:
         numbers["scaling_2gpu"] = two["tokens_per_second"] / (2 * ours["tokens_per_second"])
+    two, half = named.get("two_7b_4k"), named.get("half_7b_4k")
+    if two and half:  # no GPU holds 7B alone, so FLOP/s of a GPU are compared, not tokens
+        numbers["flops_of_2gpu_7b_over_half_7b"] = two["tflops"] / half["tflops"]
     masked, unmasked = named.get("tflops_1b_8k"), named.get("unmasked_1b_8k")
     if masked and unmasked:
         numbers["masks_token_ratio_1b_8k"] = (
@@ -265,7 +286,11 @@ def work(spec: dict[str, Any]) -> None:
             "micro_batch_tokens": variant.micro_batch_tokens,
             "phases": [{"name": "all", "learning_rate": {"peak": 1e-4}}],
             "optimizer": {"kernel": variant.optimizer},
-            "precision": {"weights": "bf16", "activation_checkpointing": variant.checkpointing},
+            "precision": {
+                "weights": "bf16",
+                "activation_checkpointing": variant.checkpointing,
+                "fp8": variant.fp8,
+            },
             "backends": {
                 "kernels": "torch" if plain else variant.kernels,
                 "attention": "sdpa" if plain else variant.attention,
