@@ -229,18 +229,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--conflicts conflicts.csv",
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    outs = {
+        "serve": "annotations (JSON lines); what is in the file already is resumed",
+        "export": "tasks: .json for Label Studio, its interface beside it as .xml, or .csv, whose "
+        "column `label` is to be filled",
+    }
     for name, text in (("serve", "annotate in the browser"), ("export", "write tasks")):
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--candidates", type=Path, required=True, help="CSV with a column `text`")
         sub.add_argument("--labels", type=_labels, required=True, help="by commas, at most nine")
-        sub.add_argument(
-            "--out", type=Path, required=True, help="annotations; or tasks (.json or .csv)"
-        )
+        sub.add_argument("--out", type=Path, required=True, help=outs[name])
         if name == "serve":
             sub.add_argument("--port", type=int, default=8765, help="on the loopback interface")
             sub.add_argument("--open", action="store_true", help="open the browser")
     sub = commands.add_parser("import", help="read Label Studio's export or a filled table")
-    sub.add_argument("export", type=Path, help="its JSON file, or the CSV")
+    table = "its JSON file, or a CSV: without a column `annotator`, one person's, by its name"
+    sub.add_argument("export", type=Path, help=table)
     sub.add_argument("--out", type=Path, required=True, help="annotations (JSON lines)")
     sub = commands.add_parser("agree", help="kappa, labels, conflicts")
     sub.add_argument("annotations", type=Path, nargs="+", help="JSON-lines files")
@@ -259,8 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         interface.write_text(label_studio_interface(options.labels), "utf-8")
         print(f"{len(tasks)} tasks: {options.out}; the interface: {interface}")
     elif options.command == "import":
-        table = options.export.suffix == ".csv"
-        found = from_table(options.export) if table else from_label_studio(options.export)
+        read = from_table if options.export.suffix == ".csv" else from_label_studio
+        found = read(options.export)
         options.out.write_text("".join(map(annotation_line, found)), "utf-8")
         print(f"{len(found)} annotations: {options.out}")
     else:
