@@ -7,6 +7,7 @@ lists below.
 
 import functools
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,10 @@ CODE = 1 << 10  # braces, semicolons, operators: what program text is full of
 LATIN1 = 1 << 11  # U+0080..U+00FF without the letters of European words, see `_is_latin1_debris`
 COMMA = 1 << 12  # separates clauses
 
+# Flags of `han_table`.
+OPENS_TERM = 1 << 4  # stands first in a term of the word lists
+FOLLOWS_IN_TERM = 1 << 5  # stands second in one
+
 TERMINALS = "。！？；…!?.;"
 CLOSINGS = "”’」』）】》〉〗)]\"'》*_"
 CLAUSE_SEPARATORS = "，、：,:"
@@ -75,6 +80,31 @@ def character_table() -> NDArray[np.uint16]:
         if _is_latin1_debris(point):
             table[point] |= LATIN1
     table.setflags(write=False)
+    return table
+
+
+def han_table(firsts: Iterable[str], seconds: Iterable[str]) -> NDArray[np.uint8]:
+    """uint8 [0x5200]: flags of U+4E00 to U+9FFF, of which a processor's first cache holds most.
+
+    Traditional, rare, function character and mojibake are the bits 0 to 3; `firsts` and `seconds`
+    are the characters that get OPENS_TERM and FOLLOWS_IN_TERM.
+    """
+    entries = character_table()[0x4E00:0xA000]
+    kinds = entries & CLASS_MASK
+    table = np.zeros(len(entries), np.uint8)
+    for bit, members in enumerate(
+        (
+            kinds == HAN_TRADITIONAL,
+            kinds == HAN_RARE,
+            entries & FUNCTION != 0,
+            entries & MOJIBAKE != 0,
+        )
+    ):
+        table |= members.astype(np.uint8) << np.uint8(bit)
+    for characters, flag in ((firsts, OPENS_TERM), (seconds, FOLLOWS_IN_TERM)):
+        for point in map(ord, characters):
+            if 0x4E00 <= point <= 0x9FFF:
+                table[point - 0x4E00] |= flag
     return table
 
 

@@ -61,6 +61,9 @@ class Lexicon:
     starts: NDArray[np.int32]
     """int32 [terms + 1]: where each term's UTF-8 bytes lie in `data`."""
     data: NDArray[np.uint8]
+    firsts: str
+    """The first character of each term."""
+    seconds: str
     list_of: NDArray[np.int32]
     """int32 [terms]: which of `LEXICONS` a term belongs to."""
 
@@ -91,6 +94,8 @@ def lexicon() -> Lexicon:
         slots=slots,
         following=following,
         starts=np.cumsum([0, *map(len, encoded)]).astype(np.int32),
+        firsts="".join(term[0] for term, _ in entries),
+        seconds="".join(term[1] for term, _ in entries),
         data=np.frombuffer(b"".join(encoded), np.uint8),
         list_of=np.array([index for _, index in entries], np.int32),
     )

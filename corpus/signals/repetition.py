@@ -1,7 +1,8 @@
 """Repetition in a window of tokens: distinct ones, entropy, top 2- to 4-grams, seen 5- to 10-grams.
 
-All counts are exact. They cost little because tokens get numbers of 16 bits, so that four of them
-are one register, and because a place is looked up only where a rougher count says that it matters.
+All counts are exact. They cost little because tokens have names of 16 bits, so that four of them
+are one register; because only bigrams are counted at every place, and what a bigram's count rules
+out is not looked up; and because most loops are free of branches.
 Indices are unsigned: numba would otherwise ask at every access whether they count from the end.
 
 numba's cache watches the file of the outermost kernel only: after an edit here, touch `kernel.py`.
@@ -11,15 +12,18 @@ numba's cache watches the file of the outermost kernel only: after an edit here,
 import numpy as np
 
 from corpus.jit import kernel
+from corpus.signals import characters as c
 
 WINDOW = 16384
-SLOTS = 2 * WINDOW
-BUCKETS = 1 << 16
 LONGEST_TOP = 4
 LONGEST_GRAM = 10
 
+_ROOM = WINDOW + 64  # loops by blocks of 32 may run on
+_SLOTS = 2 * WINDOW
+_BUCKETS = 1 << 16
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _MIX_2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_MIX_32 = np.uint64(0x9E3779B1)
 _ONE = np.uint64(1)
 _TWO = np.uint64(2)
 _THREE = np.uint64(3)
@@ -28,25 +32,31 @@ _SHORT = np.uint64(16)
 _SHORT_MASK = np.uint64(0xFFFF)
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
-_HIGH = np.uint64(0xFFFFFFFF00000000)
-_TURN = np.uint64(29)
+_BLOCK = np.uint64(32)
 _LONGEST = np.uint64(LONGEST_GRAM)
-_LARGEST_STAMP = 0xFFFF - 8  # a stamp has 16 bits, and a window takes at most five
+# An entry in the table of words: 34 bits of the hash, 16 of the stamp, 14 of the number.
+_NUMBER_BITS = np.uint64(14)
+_NUMBER = np.uint64(WINDOW - 1)
+_HASH = np.uint64(0xFFFFFFFFC0000000)
+LARGEST_STAMP = 0xFFFF
 
 
 @kernel
 def scratch():
     """The arrays that `add_window` works in, in the order of its arguments."""
     return (
-        np.empty(WINDOW, np.uint16),
-        np.empty(WINDOW, np.uint16),
-        np.empty(BUCKETS, np.uint16),
-        np.empty(WINDOW, np.uint16),
-        np.empty(WINDOW, np.uint16),
-        np.empty(WINDOW, np.uint8),
-        np.zeros(SLOTS, np.uint64),
-        np.zeros(2 * SLOTS, np.uint64),
-        np.zeros(0x10000, np.uint32),
+        np.zeros(0x10000, np.uint16),
+        np.empty(_ROOM, np.uint16),
+        np.empty(_BUCKETS, np.uint16),
+        np.empty(_ROOM, np.uint16),
+        np.zeros(_ROOM, np.uint16),
+        np.zeros(_ROOM, np.uint16),
+        np.zeros(_ROOM, np.uint32),
+        np.zeros(_ROOM, np.uint8),
+        np.zeros(_ROOM, np.uint8),
+        np.zeros(_SLOTS, np.uint64),
+        np.zeros(_SLOTS, np.uint64),
+        np.zeros(1, np.uint64),
     )
 
 
@@ -56,199 +66,207 @@ def entropy_table() -> np.ndarray:
     return n * np.log2(np.maximum(n, 1))
 
 
+def word_names() -> np.ndarray:
+    """uint16 [WINDOW]: code points that are no token by themselves, to name a window's words by."""
+    kinds = c.character_table() & c.CLASS_MASK
+    return np.flatnonzero((kinds < c.HAN) | (kinds > c.KANA))[:WINDOW].astype(np.uint16)
+
+
+@kernel
+def name_word(value, names, known, words, mask, stamp):
+    """The name of a word in its window, and how many words are named then.
+
+    `value` is the word's hash and `known` how many words of the window have names. A new stamp
+    (1 to LARGEST_STAMP) empties the table `words`, uint64, of which `mask` + 1 slots are used.
+    """
+    h = value * _MIX
+    h ^= h >> np.uint64(29)
+    h *= _MIX
+    key = (h & _HASH) >> _NUMBER_BITS << _NUMBER_BITS | np.uint64(stamp) << _NUMBER_BITS
+    where = (h >> np.uint64(13)) & np.uint64(mask)
+    while True:
+        entry = words[where]
+        if entry & ~_NUMBER == key:
+            return names[entry & _NUMBER], known
+        if (entry >> _NUMBER_BITS) & _SHORT_MASK != np.uint64(stamp):
+            words[where] = key | np.uint64(known)
+            return names[np.uint64(known)], known + 1
+        where = (where + _ONE) & np.uint64(mask)
+
+
 @kernel
 def add_window(
-    tokens, prefix, size, nlogn, stamp, found,
-    ids, times, buckets, hashes, active, depth, grams, words, singles,
+    ids, prefix, size, nlogn, found,
+    times, order, buckets, hashes, bigrams, grams, bounds, depth, reach, table, nodes, stamp,
 ):  # fmt: skip
-    """Add one window's repetition to `found`; returns the last stamp used (0 at first).
+    """Add one window's repetition to `found`.
 
-    tokens uint64 [size]: code points, or hashes of words, which are larger; prefix uint32
-    [size + 1]: characters before each token. found float64 [11]: distinct tokens, bits of entropy
-    over all tokens, characters in the 2-, 3-, 4-gram that takes most of those repeated, characters
-    in 5- to 10-grams seen before in the window. The rest are the arrays of `scratch`.
+    ids uint16 [size]: a name for each token, the same for the same token; prefix uint32
+    [size + 1]: characters before each. found float64 [11]: distinct tokens, bits of entropy over
+    all tokens, characters in the 2-, 3-, 4-gram that takes most of those repeated, characters in
+    5- to 10-grams seen before in the window. The rest are the arrays of `scratch`.
     """
-    if stamp > _LARGEST_STAMP:
-        grams[:] = 0
-        words[:] = 0
-        singles[:] = 0
-        stamp = 0
-    stamp += 1
-    distinct = _number_tokens(tokens, size, ids, times, words, singles, stamp)
-    bits = 0.0
-    for number in range(distinct):
-        bits += nlogn[times[number]]
-    found[0] += distinct
-    found[1] += nlogn[size] - bits
+    distinct = _count_tokens(ids, size, nlogn, times, order, found)
     if distinct == np.uint64(size):  # no token repeats, so no n-gram does
-        return stamp
+        return
+    _count_bigrams(ids, size, buckets, hashes, bigrams)
+    places = np.uint64(size) - _ONE
+    grams[:places] = bigrams[:places]
     for level in range(2, LONGEST_TOP + 1):
-        if size < level:
-            return stamp
-        stamp += 1
-        top = _top_gram(ids, prefix, size, level, buckets, hashes, grams, stamp)
+        n = np.uint64(level)
+        if np.uint64(size) < n:
+            return
+        places = np.uint64(size) - n + _ONE
+        if n > _TWO:  # an n-gram stands no more often than any bigram in it
+            for i in range(places):
+                grams[i] = min(grams[i], bigrams[i + n - _TWO])
+        top = _top_gram(ids, prefix, places, n, grams, bounds, table, stamp)
         if top == 0:
-            return stamp
+            return
         found[level] += top
     if size > LONGEST_TOP:
-        stamp += 1
-        _seen_grams(ids, prefix, size, buckets, hashes, active, depth, grams, stamp, found)
-    return stamp
+        _seen_grams(ids, prefix, size, bigrams, grams, order, depth, reach, nodes, found)
 
 
 @kernel
-def _number_tokens(tokens, size, ids, times, words, singles, stamp):
-    """Write each token's number, in order of first appearance, to `ids`; returns how many.
+def _count_tokens(ids, size, nlogn, times, order, found):
+    """Add distinct tokens and entropy to `found`; returns the distinct ones.
 
-    `times` gets how often each stands. A character is found by its code point in `singles` (16
-    bits of stamp over its number), a word by its hash in `words` (32 bits of the hash over the
-    stamp, then the number); a new stamp empties both.
+    times uint16 [65536]: all zero before and after.
     """
-    low = np.uint64(stamp)
-    slots = 256
-    while slots < 2 * size:
-        slots *= 2
-    mask = np.uint64(slots - 1)
     distinct = np.uint64(0)
     for i in range(np.uint64(size)):
-        token = tokens[i]
-        number = distinct
-        if token <= _SHORT_MASK:
-            entry = np.uint64(singles[token])
-            if entry >> _SHORT == low:
-                number = entry & _SHORT_MASK
-            else:
-                singles[token] = (low << _SHORT) | number
-        else:
-            h = token * _MIX
-            h ^= h >> _TURN
-            h *= _MIX
-            key = (h & _HIGH) | low
-            where = (h >> np.uint64(7)) & mask
-            while words[where * _TWO] != key:
-                if words[where * _TWO] & _LOW != low:
-                    words[where * _TWO] = key
-                    words[where * _TWO + _ONE] = number
-                    break
-                where = (where + _ONE) & mask
-            number = words[where * _TWO + _ONE]
-        ids[i] = number
-        if number == distinct:
-            times[number] = 1
-            distinct += _ONE
-        else:
-            times[number] += 1
+        token = ids[i]
+        count = times[token]
+        order[distinct] = token
+        distinct += np.uint64(count == 0)
+        times[token] = count + 1
+    bits = 0.0
+    for k in range(distinct):
+        token = order[k]
+        bits += nlogn[times[token]]
+        times[token] = 0
+    found[0] += distinct
+    found[1] += nlogn[size] - bits
     return distinct
 
 
 @kernel
-def _top_gram(ids, prefix, size, level, buckets, hashes, grams, stamp):
-    """Characters in the n-gram of `level` (2 to 4) tokens that takes most of those repeated.
+def _count_bigrams(ids, size, buckets, hashes, bigrams):
+    """Write to `bigrams` at each place how many bigrams share its bigram's bucket.
 
-    Every n-gram is counted in one of up to 65,536 buckets, whose count is at least the gram's. The
-    one that would take most is then counted by itself; only where it takes less than its bucket,
-    the grams of all buckets that may hold more are counted exactly.
-    buckets uint16: the counts; hashes uint16 [size]: the bucket of the n-gram at each place;
-    grams uint64: 16 bits each of stamp, first place and count.
+    That is at least how often the bigram stands. Three loops, since the processor does several
+    places at once in each.
     """
-    n = np.uint64(level)
-    bits = 8
-    while bits < 16 and (1 << bits) < 16 * size:
-        bits += 1
-    shift = np.uint64(64 - bits)
-    buckets[: 1 << bits] = 0
-    places = np.uint64(size) - n + _ONE
-    if level == 2:  # three loops, since the processor does several places at once in each
-        for i in range(places):
-            key = (np.uint64(ids[i]) << _SHORT) | np.uint64(ids[i + _ONE])
-            hashes[i] = (key * _MIX) >> shift
-    elif level == 3:
-        for i in range(places):
-            key = (np.uint64(ids[i]) << _SHORT) | np.uint64(ids[i + _ONE])
-            key = (key << _SHORT) | np.uint64(ids[i + _TWO])
-            hashes[i] = (key * _MIX) >> shift
-    else:
-        for i in range(places):
-            h = _four(ids, i) * _MIX
-            hashes[i] = ((h ^ (h >> _HALF)) * _MIX_2) >> shift
-    best = np.uint64(0)
-    at = np.uint64(0)
+    bits = np.uint64(8)
+    while bits < _SHORT and (1 << bits) < 8 * size:
+        bits += _ONE
+    shift = _HALF - bits
+    buckets[: _ONE << bits] = 0
+    places = np.uint64(size) - _ONE
     for i in range(places):
-        where = np.uint64(hashes[i])
-        count = np.uint64(buckets[where]) + _ONE
-        buckets[where] = count
-        bound = count * np.uint64(count > _ONE) * np.uint64(prefix[i + n] - prefix[i])
-        if bound > best:
-            best = bound
-            at = i
-    if best == 0:
-        return best
-    count = np.uint64(0)
-    wanted = hashes[at]
+        pair = (np.uint64(ids[i]) << _SHORT) | np.uint64(ids[i + _ONE])
+        hashes[i] = ((pair * _MIX_32) & _LOW) >> shift
     for i in range(places):
-        if hashes[i] == wanted:
-            count += np.uint64(_same(ids, i, at, n))
-    top = count * np.uint64(count > _ONE) * np.uint64(prefix[at + n] - prefix[at])
-    if top == best:
-        return top
-    low = np.uint64(stamp)
-    mask = np.uint64(SLOTS - 1)
+        buckets[np.uint64(hashes[i])] += 1
     for i in range(places):
-        width = np.uint64(prefix[i + n] - prefix[i])
-        count = np.uint64(buckets[np.uint64(hashes[i])])
-        if count < _TWO or count * width <= top:
-            continue
-        where = np.uint64(hashes[i]) & mask
-        while True:
-            entry = grams[where]
-            if (entry >> _HALF) & _SHORT_MASK != low:
-                grams[where] = (low << _HALF) | (i << _SHORT) | _ONE
-                break
-            if _same(ids, (entry >> _SHORT) & _SHORT_MASK, i, n):
-                grams[where] = entry + _ONE
-                top = max(top, ((entry & _SHORT_MASK) + _ONE) * width)
-                break
-            where = (where + _ONE) & mask
-    return top
+        bigrams[i] = buckets[np.uint64(hashes[i])]
 
 
 @kernel
-def _seen_grams(ids, prefix, size, buckets, hashes, active, depth, grams, stamp, found):
+def _top_gram(ids, prefix, places, n, grams, bounds, table, stamp):
+    """Characters in the n-gram of 2 to 4 tokens that takes most of those repeated.
+
+    `grams` bounds how often each place's n-gram stands, so times its width what it takes. The
+    n-grams that may take `least` or more are counted, and if none does, `least` is halved.
+    table uint64: 32 bits of stamp, 16 each of first place and count.
+    """
+    highest = np.uint32(0)
+    for i in range(places):
+        count = np.uint32(grams[i])
+        width = np.uint32(prefix[i + n] - prefix[i])
+        bounds[i] = count * np.uint32(count > 1) * width
+        highest = max(highest, bounds[i])
+    for i in range(places, places + _BLOCK):
+        bounds[i] = 0
+    # The bound is nearly exact for bigrams; half of it is a good guess for longer ones.
+    if highest == 0:
+        return np.uint64(0)
+    least = np.uint64(highest) >> np.uint64(n > _TWO)
+    mask = np.uint64(_SLOTS - 1)
+    while True:
+        top = np.uint64(0)
+        stamp[0] += _ONE
+        for block in range(np.uint64(0), places, _BLOCK):
+            highest = np.uint32(0)
+            for k in range(_BLOCK):
+                highest = max(highest, bounds[block + k])
+            if highest < least:
+                continue
+            for i in range(block, block + _BLOCK):
+                if bounds[i] < least:
+                    continue
+                h = (np.uint64(ids[i]) << _HALF) | (np.uint64(ids[i + _ONE]) << _SHORT)
+                if n > _TWO:
+                    h |= np.uint64(ids[i + _TWO])
+                if n > _THREE:
+                    h |= np.uint64(ids[i + _THREE]) << np.uint64(48)
+                h *= _MIX
+                where = ((h ^ (h >> _HALF)) * _MIX) >> np.uint64(40) & mask
+                while True:
+                    entry = table[where]
+                    if entry >> _HALF != stamp[0]:
+                        table[where] = (stamp[0] << _HALF) | (i << _SHORT) | _ONE
+                        break
+                    if _same(ids, (entry >> _SHORT) & _SHORT_MASK, i, n):
+                        table[where] = entry + _ONE
+                        width = np.uint64(prefix[i + n] - prefix[i])
+                        top = max(top, ((entry & _SHORT_MASK) + _ONE) * width)
+                        break
+                    where = (where + _ONE) & mask
+        if top >= least or least == _ONE:  # at one, all were counted
+            return top
+        least = max(top, least >> _ONE)
+
+
+@kernel
+def _seen_grams(ids, prefix, size, bigrams, grams, active, depth, reach, nodes, found):
     """Add the characters in 5- to 10-grams seen before to `found[5:]`.
 
     Each place goes down a tree of n-grams as far as they were seen. A node is told by the first
     place of its n-gram, so the table is asked at five tokens, and then only where an n-gram goes on
-    otherwise than at its first place. `buckets` and `hashes` are those of the 4-grams.
-    grams uint64: 32 bits of the hash, 16 of stamp and 16 of the n-gram's first place.
+    otherwise than at its first place. `grams` bounds how often the 4-grams stand.
+    nodes uint64: 48 bits of the hash and 16 of the n-gram's first place; 0 where empty.
     """
     end = np.uint64(size)
-    low = np.uint64(stamp)
-    slots = 256
-    while slots < 2 * size:
-        slots *= 2
-    mask = np.uint64(slots - 1)
     places = np.uint64(0)
-    for i in range(end - _FOUR):  # no branch: which 4-grams repeat is hard to foresee
+    for i in range(end - _FOUR):  # no branch: which bigrams repeat is hard to foresee
         active[places] = i
-        places += np.uint64(
-            (buckets[np.uint64(hashes[i])] > 1) & (buckets[np.uint64(hashes[i + _ONE])] > 1)
-        )
-    seen_places = np.uint64(0)
+        places += np.uint64((grams[i] > 1) & (bigrams[i + _THREE] > 1))
+    slots = np.uint64(64)
+    while slots < _TWO * places:
+        slots *= _TWO
+    mask = slots - _ONE
+    nodes[:slots] = 0
+    depth[:end] = 0
+    seen = False
     for k in range(places):
         i = np.uint64(active[k])
         n = np.uint64(5)
-        h = (_four(ids, i) * _MIX) ^ (np.uint64(ids[i + _FOUR]) * _MIX_2)
+        pair = (np.uint64(ids[i]) << _SHORT) | np.uint64(ids[i + _ONE])
+        four = (pair << _HALF) | (np.uint64(ids[i + _TWO]) << _SHORT) | np.uint64(ids[i + _THREE])
+        h = ((four ^ (four >> _HALF)) * _MIX) ^ (np.uint64(ids[i + _FOUR]) * _MIX_2)
         while True:  # h is of the n-gram at i, whose first n-1 tokens were seen if n > 5
-            h ^= h >> _TURN
+            h ^= h >> np.uint64(29)
             h *= _MIX
-            tag = ((h >> _HALF) << _SHORT) | low
-            where = h & mask
-            entry = grams[where]
-            while (entry >> _SHORT != tag) & ((entry >> _SHORT) & _SHORT_MASK == low):
+            tag = (h >> _SHORT) | _ONE
+            where = (h >> np.uint64(20)) & mask
+            entry = nodes[where]
+            while (entry >> _SHORT != tag) & (entry != 0):
                 where = (where + _ONE) & mask
-                entry = grams[where]
-            if entry >> _SHORT != tag:
-                grams[where] = (tag << _SHORT) | i
+                entry = nodes[where]
+            if entry == 0:
+                nodes[where] = (tag << _SHORT) | i
                 n -= _ONE
                 break
             before = entry & _SHORT_MASK
@@ -258,29 +276,34 @@ def _seen_grams(ids, prefix, size, buckets, hashes, active, depth, grams, stamp,
                 break
             n += _ONE
             h = (((before << _SHORT) | np.uint64(ids[i + n - _ONE])) * _MIX) ^ (n * _MIX_2)
-        active[seen_places] = i
-        depth[seen_places] = n
-        seen_places += np.uint64(n > _FOUR)
-    for level in range(5, LONGEST_GRAM + 1):
-        n = np.uint64(level)
-        covered = np.uint64(0)
-        cover_end = np.uint64(0)
-        for k in range(seen_places):
-            i = np.uint64(active[k])
-            seen = np.uint64(depth[k] >= level)
-            start = max(i, cover_end)
-            covered += seen * np.uint64(prefix[min(i + n, end)] - prefix[start])
-            cover_end = max(cover_end, (i + n) * seen)
-        found[level] += covered
+        if n > _FOUR:
+            depth[i] = n
+            seen = True
+    if seen:
+        _add_seen(prefix, end, depth, reach, found)
 
 
 @kernel
-def _four(ids, i):
-    """The numbers of four tokens as one."""
-    pair = (np.uint64(ids[i]) << _SHORT) | np.uint64(ids[i + _ONE])
-    return (
-        (pair << _HALF) | (np.uint64(ids[i + _TWO]) << _SHORT) | np.uint64(ids[i + _THREE])
-    )  # fmt: skip
+def _add_seen(prefix, end, depth, reach, found):
+    """Add to `found[n]` the characters of the tokens that lie in an n-gram seen before.
+
+    depth uint8 [end]: how many tokens from each place on were seen before (5 to 10), or 0. Where
+    an n-gram was seen, the shorter one that begins at its second token was too. So a token lies in
+    n-grams seen before of all lengths from 5 to the largest depth that reaches it, or of none.
+    """
+    reach[:end] = depth[:end]
+    for k in range(_ONE, _LONGEST):
+        steps = np.uint8(k)  # compared as bytes, 32 at a time
+        for i in range(k, end):
+            from_before = depth[i - k]
+            reach[i] = max(reach[i], from_before if from_before > steps else np.uint8(0))
+    for level in range(5, LONGEST_GRAM + 1):
+        least = np.uint8(level)
+        covered = np.uint32(0)
+        for i in range(end):
+            width = np.uint32(prefix[i + _ONE] - prefix[i])
+            covered += width if reach[i] >= least else np.uint32(0)
+        found[level] += covered
 
 
 @kernel

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from corpus.settings import Settings
 from corpus.signals import table
-from corpus.signals.characters import character_table
-from corpus.signals.kernel import LEXICON, measure, stop_word_table
-from corpus.signals.lexicons import LEXICONS, lexicon
-from corpus.signals.repetition import entropy_table
+from corpus.signals.characters import character_table, han_table
+from corpus.signals.counters import ALL
+from corpus.signals.kernel import measure
+from corpus.signals.lexicons import lexicon
+from corpus.signals.repetition import entropy_table, word_names
+from corpus.signals.stop_words import stop_word_table
 from corpus.signals.words import count_words
 from corpus.stage import BatchStage, verdicts
-
-COUNTERS = LEXICON + len(LEXICONS)
 
 
 class SignalSettings(Settings):
@@ -60,12 +60,14 @@ def measure_texts(texts: pa.Array, jieba: bool = False) -> pa.StructArray:
 def count_texts(texts: pa.Array) -> NDArray[np.float64]:
     """The counters of each text, float64 [documents, counters]."""
     data, offsets = utf8_buffers(texts)
-    counters = np.zeros((len(texts), COUNTERS))
+    counters = np.zeros((len(texts), ALL))
     words = lexicon()
     measure(
         data,
         offsets,
         character_table(),
+        _han(),
+        _word_names(),
         _stop_words(),
         _entropies(),
         words.slots,
@@ -91,5 +93,11 @@ def utf8_buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return content, edges.astype(np.int64)
 
 
+@functools.cache
+def _han() -> NDArray[np.uint8]:
+    return han_table(lexicon().firsts, lexicon().seconds)
+
+
+_word_names = functools.cache(word_names)
 _stop_words = functools.cache(stop_word_table)
 _entropies = functools.cache(entropy_table)

@@ -1,7 +1,7 @@
 """All signals: name, unit, formula, source. The order is the order of the struct's fields.
 
 `python -m corpus.signals.table` prints the table as Markdown. Formulas are functions of the
-counters (`corpus.signals.kernel`), each a float64 vector over the documents; a share whose whole
+counters (`corpus.signals.counters`), each a float64 vector over the documents; a share whose whole
 is zero is undefined and null. *Characters* are Unicode code points, *visible* ones those that are
 neither white space nor invisible; *tokens* are Han or kana characters and words; *windows* are
 those of `corpus.signals.repetition.WINDOW` tokens.
@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus.signals import characters as c
-from corpus.signals.kernel import COUNTERS, LEXICON
+from corpus.signals.counters import COUNTERS, LEXICON
 from corpus.signals.lexicons import LEXICONS
 
 Vector = NDArray[np.float64]
