@@ -15,11 +15,13 @@ from pydantic import Field, field_validator
 
 from corpus.clean import lines, mojibake, pages, personal, prefilter
 from corpus.clean.characters import clean_characters
+from corpus.clean.marked import cut_marked
 from corpus.clean.personal import Policy
 from corpus.clean.script import Conversion, convert
 from corpus.settings import Settings
 from corpus.stage import BatchStage, verdicts
 
+DISCLAIMER = "disclaimer"
 EDITS = pa.map_(pa.string(), pa.int64())
 ROUNDS = 8  # texts settle in two or three; hypothesis has found none that needs five
 
@@ -83,7 +85,7 @@ class Clean(BatchStage):
 
     @property
     def needs(self) -> Sequence[str]:
-        return ("text", "kind")
+        return ("text", "kind", "extra")
 
     @property
     def adds(self) -> pa.Schema:
@@ -91,7 +93,15 @@ class Clean(BatchStage):
 
     def process(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         kinds = batch.column("kind").to_pylist()
-        texts, edits, reasons = clean_texts(batch.column("text").to_pylist(), self.config, kinds)
+        given = batch.column("text").to_pylist()
+        cut = {}
+        if self.config.lines and DISCLAIMER not in self.config.keep_lines:
+            cut = cut_marked(given, batch.column("extra"))
+        for row, (text, _) in cut.items():
+            given[row] = text
+        texts, edits, reasons = clean_texts(given, self.config, kinds)
+        for row, (_, characters) in cut.items():
+            edits[row][DISCLAIMER] += characters
         return pa.RecordBatch.from_arrays(
             [
                 batch.column("doc_id"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from corpus.clean.lines import RULES, matching_rule, triggers
 from corpus.clean.stage import Clean, CleanSettings, clean_texts
+from corpus.document import DOCUMENT
 from corpus.settings import UserError, validate
 from corpus.stage import StageContext
 
@@ -201,6 +202,7 @@ def test_the_stage_returns_text_edits_and_verdicts():
             "doc_id": ["a", "b", "c"],
             "text": ["１２３ 正文\n责任编辑：张三", "返回顶部", None],
             "kind": ["news", "web", None],
+            "extra": pa.nulls(3, DOCUMENT.field("extra").type),
         }
     )
     (result,) = list(stage._process_all([batch]))
@@ -211,6 +213,24 @@ def test_the_stage_returns_text_edits_and_verdicts():
     }
     reasons = [entry and entry["rule"] for entry in result.column("verdict").to_pylist()]
     assert reasons == [None, "navigation", "empty"]
+
+
+def marked(place: str, keep: tuple[str, ...] = ()) -> tuple[str, dict[str, int]]:
+    stage = Clean("clean", CleanSettings(keep_lines=keep), StageContext("run", 1, {}))
+    extra = pa.array([[("disclaimer_from", place)]], DOCUMENT.field("extra").type)
+    columns = {"doc_id": ["a"], "text": ["公司业绩稳健。\n\n法律声明\n\n以上内容只供参考。"]}
+    batch = pa.RecordBatch.from_pydict({**columns, "kind": ["report"], "extra": extra})
+    (result,) = stage._process_all([batch])
+    return result["text"][0].as_py(), dict(result["clean_edits"][0].as_py())
+
+
+def test_disclaimers_that_extraction_marked_go_whole():
+    assert marked("9") == ("公司业绩稳健。", {"disclaimer": 15})
+
+
+def test_a_mark_where_no_disclaimers_begin_is_not_followed():
+    assert marked("3") == ("公司业绩稳健。\n\n\n以上内容只供参考。", {"disclaimer": 4})
+    assert marked("9", keep=("disclaimer",))[0].endswith("法律声明\n\n以上内容只供参考。")
 
 
 def test_an_unknown_rule_or_kind_is_refused():

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus.clean.stage import Clean, CleanSettings
-from corpus.document import VERDICT
+from corpus.document import DOCUMENT, VERDICT
 from corpus.ledger import Run, edits, main
 from corpus.records import write_json
 from corpus.stage import StageContext
@@ -24,11 +24,18 @@ TEXTS = {
 def run(tmp_path: Path) -> str:
     """A run whose extraction and cleaning are finished, as the runner writes them."""
     raw = pa.RecordBatch.from_pydict(
-        {"doc_id": list(TEXTS), "text": list(TEXTS.values()), "kind": ["web"] * 3}
+        {
+            "doc_id": list(TEXTS),
+            "text": list(TEXTS.values()),
+            "kind": ["web"] * 3,
+            "extra": pa.nulls(3, DOCUMENT.field("extra").type),
+        }
     )
     stage = Clean("clean", CleanSettings(), StageContext("run", 1, {}))
     (cleaned,) = stage._process_all([raw])
-    extracted = raw.drop_columns(["kind"]).append_column("verdict", pa.array([None] * 3, VERDICT))
+    extracted = raw.drop_columns(["kind", "extra"]).append_column(
+        "verdict", pa.array([None] * 3, VERDICT)
+    )
     write_json(
         f"{tmp_path}/run.json",
         {"name": "test", "sources": [], "stages": ["01-extract", "02-clean"]},
