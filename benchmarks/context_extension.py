@@ -41,6 +41,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 PROSPECTUSES = "zh-finance-prospectus"
 LONG_BUCKETS = (PROSPECTUSES, "zh-finance-letters", "en-finance-lectures", "en-finance-book")
+KINDS = ("prospectuses", "others")
+"""Of held-out documents, as they are told."""
 FACTOR = 8
 
 
@@ -187,9 +189,6 @@ def report(
     print(json.dumps(numbers, indent=1))
     if path:
         path.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-
-
-KINDS = ("prospectuses", "others")
 
 
 def build_shards(data: Path, target: Path, scale: Scale) -> None:
