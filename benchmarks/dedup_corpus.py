@@ -72,13 +72,13 @@ def normalise(text: str) -> str:
 
 
 def enlarge(corpus: pa.Table, documents: int, folder: Path) -> Path:
-    """A Parquet folder of `documents` documents: the corpus again and again, in other alphabets.
+    """A Parquet folder of `documents` undated ones: the corpus again and again, in other alphabets.
 
     Each repetition maps Han characters and letters to others, one to one, so that lengths, word
     frequencies and the near-duplicates inside a repetition stay as they are while repetitions have
     nothing in common. The text is nonsense; what it costs to deduplicate is not.
     """
-    path = folder / f"enlarged-{documents}"
+    path = folder / f"enlarged-dated-{documents}"
     if (path / "_DONE").exists():
         return path
     path.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,8 @@ def enlarge(corpus: pa.Table, documents: int, folder: Path) -> Path:
             hashlib.blake2b(f"{repetition}/{n}".encode(), digest_size=16).hexdigest()
             for n in range(take)
         ]
-        part = pa.table({"doc_id": ids, "text": mapped[:take], "source": sources.slice(0, take)})
+        columns = {"doc_id": ids, "text": mapped[:take], "source": sources.slice(0, take)}
+        part = pa.table({**columns, "date": pa.nulls(take, pa.string())})
         pq.write_table(part, path / f"part-{repetition:04d}.parquet", compression="zstd")
         written += take
         repetition += 1

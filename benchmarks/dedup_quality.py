@@ -179,7 +179,7 @@ def two_stages(
 
     def measured_run(config: MinHashConfig, given: DataFrame) -> tuple[DataFrame, Cost]:
         bytes_before, began = shuffled_bytes(spark), tree_cpu_seconds()
-        decided = deduplicate(given, config).cache()
+        decided = deduplicate(given, config, measured=True).cache()
         decided.count()
         spent = tree_cpu_seconds() - began
         return decided, Cost((shuffled_bytes(spark) - bytes_before) / 1e6, spent)

@@ -7,19 +7,22 @@ more than all the rest of deduplication; this is 32 bytes a document and bucket.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from corpus.dedup.kernels import string_buffers
+from corpus.dedup.kernels import U64, string_buffers
+from corpus.dedup.keys import document_keys
 
-PARTS = 2048  # of all buckets, by their hash; a signature store has a file for each
+PART_BITS = 11
+PARTS = 1 << PART_BITS  # of all buckets, by their hash; a signature store has a file for each
 RECORDS_A_ROW = 1 << 20  # packed before they are sent: 32 MB, over all parts
 
 RECORD_SCHEMA = "part int, hashes binary, keys binary, sketches binary"
 
-# From a batch (with the column `key`): bucket hashes [rows, buckets], where 0 is no bucket, and
+# From a batch: bucket hashes [rows, buckets], where 0 is no bucket, and
 # sketches [rows, 2].
 Bucketing = Callable[[pa.RecordBatch], tuple[NDArray[np.uint64], NDArray[np.uint64]]]
 
@@ -27,7 +30,7 @@ Records = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]
 
 
 def pack(batches: Iterable[pa.RecordBatch], bucketing: Bucketing) -> Iterator[pa.RecordBatch]:
-    """Rows of RECORD_SCHEMA for the documents of `batches`."""
+    """Rows of RECORD_SCHEMA for the documents of `batches` (`doc_id`, what `bucketing` reads)."""
     return pack_records(_records(batch, bucketing) for batch in batches if batch.num_rows)
 
 
@@ -48,7 +51,7 @@ def pack_records(records: Iterable[Records]) -> Iterator[pa.RecordBatch]:
 def _records(batch: pa.RecordBatch, bucketing: Bucketing) -> Records:
     hashes, sketches = bucketing(batch)
     rows, buckets = np.nonzero(hashes)
-    return hashes[rows, buckets], batch.column("key").to_numpy()[rows], sketches[rows]
+    return hashes[rows, buckets], document_keys(batch.column("doc_id"))[rows], sketches[rows]
 
 
 def unpack(
@@ -98,20 +101,39 @@ _PACKED = pa.schema(
 
 
 def _by_part(held: list[Records]) -> pa.RecordBatch:
-    hashes, keys, sketches = (np.concatenate(column) for column in zip(*held, strict=True))
-    part = (hashes >> np.uint64(64 - PARTS.bit_length() + 1)).astype(np.uint16)
-    order = np.argsort(part, kind="stable")  # radix sort, on 16 bits
-    ordered = part[order].astype(np.int32)
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1, [len(ordered)]])
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(ordered[starts[:-1]]),
-            blobs(hashes[order], starts),
-            blobs(keys[order], starts),
-            blobs(sketches[order], starts),
-        ],
-        schema=_PACKED,
-    )
+    hashes, keys, numbers = (np.concatenate(column) for column in zip(*held, strict=True))
+    starts, *ordered = _sorted_by_part(hashes, keys, np.ascontiguousarray(numbers))
+    some = np.flatnonzero(np.diff(starts))
+    bounds = np.append(starts[some], starts[-1])
+    columns = [pa.array(some.astype(np.int32)), *(blobs(column, bounds) for column in ordered)]
+    return pa.RecordBatch.from_arrays(columns, schema=_PACKED)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sorted_by_part(hashes, keys, numbers):  # type: ignore[no-untyped-def]
+    """Records in the order of their parts: (starts of the parts, hashes, keys, numbers).
+
+    A counting sort, which keeps the order inside a part.
+    """
+    shift = U64(64 - PART_BITS)
+    starts = np.zeros(PARTS + 1, np.int64)
+    for r in range(hashes.size):
+        starts[np.int64(hashes[r] >> shift) + 1] += 1
+    for p in range(PARTS):
+        starts[p + 1] += starts[p]
+    places = starts[:-1].copy()
+    out_hashes = np.empty_like(hashes)
+    out_keys = np.empty_like(keys)
+    out_numbers = np.empty_like(numbers)
+    for r in range(hashes.size):
+        part = np.int64(hashes[r] >> shift)
+        place = places[part]
+        places[part] += 1
+        out_hashes[place] = hashes[r]
+        out_keys[place] = keys[r]
+        for n in range(numbers.shape[1]):
+            out_numbers[place, n] = numbers[r, n]
+    return starts, out_hashes, out_keys, out_numbers
 
 
 def blobs(values: NDArray[Any], starts: NDArray[np.int64]) -> pa.Array:

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyspark.sql import DataFrame
 
-from corpus.dedup.grouping import Limits, find_groups, members_of
-from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
+from corpus.dedup.buckets import RECORD_SCHEMA, pack
+from corpus.dedup.grouping import Limits, find_groups
+from corpus.dedup.keeping import Keeping, Ranking, needed_columns, sort_keys
 from corpus.dedup.kernels import string_buffers, text_hashes
+from corpus.dedup.members import Part, joined_members
 from corpus.dedup.normal import fold_table, no_folding
 from corpus.dedup.verdict import DUPLICATE, judge
 from corpus.settings import Settings
-from corpus.stage import Stage, spark_schema
+from corpus.stage import FrameDocuments, Read, Stage, spark_schema
 
 Identity = Literal["text", "url", "title_date"]
 
@@ -66,20 +68,23 @@ class Exact(Stage):
         return pa.schema([])
 
     def decide(self, documents: DataFrame) -> DataFrame:
-        identity = list(dict.fromkeys(c for by in self.config.by for c in _COLUMNS[by]))
-        keyed = with_key(documents)
-        by, fold_script = self.config.by, self.config.fold_script
+        return self.decide_from(FrameDocuments(documents))
+
+    def decide_from(self, read: Read) -> DataFrame:
+        keep, by, fold_script = self.config.keep, self.config.by, self.config.fold_script
+        identity = list(dict.fromkeys(column for one in by for column in _COLUMNS[one]))
         # Copies of one text are equally complete, and equally like each other.
         of_near_ones = ("incomplete", "neighbours")
-        order = [key for key in sort_keys(self.config.keep) if key[0] not in of_near_ones]
+        order = [key for key in sort_keys(keep) if key[0] not in of_near_ones]
+        ranking = Ranking(keep, self.context.sources)
 
         def bucket(batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
             hashes = np.column_stack([identity_hashes(batch, one, fold_script)[:, 0] for one in by])
             return hashes, np.zeros((batch.num_rows, 2), np.uint64)
 
-        def identify(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                yield identified(batch, by, fold_script)
+        # Of texts only hashes are shuffled: a page that is there a million times is no burden.
+        def identify(batch: pa.RecordBatch) -> pa.RecordBatch:
+            return identified(batch, by, fold_script)
 
         def resolve_all(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             held = list(batches)
@@ -87,19 +92,19 @@ class Exact(Stage):
                 table = resolve_identical(pa.Table.from_batches(held), by, order)
                 yield from table.to_batches()
 
-        found = find_groups(keyed.select("key", *identity), bucket, 0, Limits())
+        records = read.map(identity, lambda batches: pack(batches, bucket), RECORD_SCHEMA)
+        found = find_groups(records, 0, Limits())
         if found is None:
-            return judge(documents, None, 0, None, {})
-        ranking = ranking_columns(self.config.keep, self.context.sources)
-        own = [name for name in dict.fromkeys(["text", *identity]) if name != "date"]
-        members = members_of(keyed.select("doc_id", "key", *own, *ranking), found).drop("key")
-        # Of texts only hashes are shuffled: a page that is there a million times is no burden.
-        plain = members.drop(*own).schema
-        for name in (*_HASHES[: 2 * len(by)], "size"):
-            plain = plain.add(name, "long")
-        told = members.mapInArrow(identify, plain)
-        duplicates = told.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
-        return judge(documents, duplicates, found.members, 1.0, {"scope": "exact"})
+            return judge(read([]), None, 0, None, {})
+        told = ", ".join(f"{name} long" for name in (*_HASHES[: 2 * len(by)], "size"))
+        own = list(dict.fromkeys(["text", *identity]))
+        parts: list[Part] = [
+            (own, identify, told),
+            (needed_columns(keep), ranking, ranking.schema),
+        ]
+        members = joined_members(read, parts, found)
+        duplicates = members.repartition("group").mapInArrow(resolve_all, spark_schema(DUPLICATE))
+        return judge(read([]), duplicates, found.members, 1.0, {"scope": "exact"})
 
 
 def identity_hashes(batch: pa.RecordBatch, by: Identity, fold_script: bool) -> NDArray[np.uint64]:
@@ -121,17 +126,15 @@ def identity_hashes(batch: pa.RecordBatch, by: Identity, fold_script: bool) -> N
 
 
 def identified(batch: pa.RecordBatch, by: Sequence[Identity], fold_script: bool) -> pa.RecordBatch:
-    """The batch without what its identities are made of: in its place their hashes, and `size`,
-    the characters of the normal form."""
+    """The hashes of the identities of documents, and `size`, the characters of the normal form."""
     offsets, data = string_buffers(batch.column("text"))
     _, characters = text_hashes(offsets, data, fold_table(fold_script))
-    gone = {column for one in by for column in _COLUMNS[one]} - {"date"} | {"text"}
-    told = batch.drop_columns([name for name in batch.schema.names if name in gone])
+    columns: dict[str, pa.Array] = {}
     for k, one in enumerate(by):
         hashes = identity_hashes(batch, one, fold_script).view(np.int64)
         for half in range(2):
-            told = told.append_column(_HASHES[2 * k + half], pa.array(hashes[:, half]))
-    return told.append_column("size", pa.array(characters))
+            columns[_HASHES[2 * k + half]] = pa.array(hashes[:, half])
+    return pa.RecordBatch.from_pydict({**columns, "size": pa.array(characters)})
 
 
 def resolve_identical(

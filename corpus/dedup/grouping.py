@@ -15,23 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from corpus.dedup.buckets import (
-    RECORD_SCHEMA,
-    Bucketing,
-    Records,
-    blobs,
-    pack,
-    unblob,
-    unpack,
-    unpack_together,
-)
+from corpus.dedup.buckets import Records, blobs, unblob, unpack, unpack_together
 from corpus.dedup.components import parted_components
 from corpus.dedup.links import NO_LIMIT, groups, link_records, spanning_forest
 from corpus.dedup.stored import Store, stored_key
-from corpus.dedup.verdict import BROADCAST_ROWS
 
 LINKS_A_ROW = 1 << 20
 
@@ -65,27 +55,40 @@ class Limits:
 
 @dataclass(frozen=True)
 class Groups:
-    """Documents that must be compared with each other."""
+    """Documents that must be compared with each other.
 
-    frame: DataFrame
-    """`key`, `group`, and, where there are giants, `component`: the group before it was parted,
-    null where it was not."""
+    Columns: `key`, `group`, and, where there are giants, `component`: the group before it was
+    parted, null where it was not.
+    """
+
+    found: pa.Table | DataFrame
     members: int
     giants: int
     """Components that were parted."""
 
+    @property
+    def table(self) -> pa.Table | None:
+        """The groups sorted by `key`, if the driver made them."""
+        return self.found if isinstance(self.found, pa.Table) else None
+
+    @property
+    def frame(self) -> DataFrame:
+        """The groups as Spark has them."""
+        if isinstance(self.found, pa.Table):
+            return SparkSession.active().createDataFrame(self.found)
+        return self.found
+
 
 def find_groups(
-    documents: DataFrame,
-    bucketing: Bucketing,
+    records: DataFrame,
     radius: int,
     limits: Limits,
     stores: Sequence[Store] = (),
 ) -> Groups | None:
     """The documents that are linked to others; None if there are none.
 
-    `documents` holds `key` and what `bucketing` reads. Documents in one bucket are linked if their
-    sketches differ in at most `radius` bits; groups are what links connect, parted at their
+    `records` are the documents' buckets (`buckets.pack`). Documents in one bucket are linked if
+    their sketches differ in at most `radius` bits; groups are what links connect, parted at their
     weakest links where they would hold more than `limits.largest`. Documents in `stores` are
     linked too, with others than themselves; their keys are `stored_key`.
     """
@@ -94,12 +97,7 @@ def find_groups(
     def link(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _link(batches, radius, stores, hot)
 
-    linked = (
-        documents.mapInArrow(lambda batches: pack(batches, bucketing), RECORD_SCHEMA)
-        .repartition("part")
-        .mapInArrow(link, _LINKED_SPARK)
-        .persist()
-    )
+    linked = records.repartition("part").mapInArrow(link, _LINKED_SPARK).persist()
     parts = [linked]
     try:
         links, pieces = _sizes(linked)
@@ -120,14 +118,6 @@ def find_groups(
     finally:
         for part in parts:
             part.unpersist()
-
-
-def members_of(documents: DataFrame, found: Groups) -> DataFrame:
-    """The documents (with `key`) that are in a group, with the columns of `found.frame`."""
-    frame = found.frame
-    if found.members <= BROADCAST_ROWS:
-        frame = F.broadcast(frame)
-    return documents.join(frame, "key")
 
 
 def _sizes(linked: DataFrame) -> tuple[int, int]:
@@ -267,8 +257,7 @@ def _grouped_here(forest: DataFrame, largest: int) -> Groups:
         group = groups(links, len(names), largest)
         parted = pa.array(names[component], mask=~giant)
         table = pa.table({"key": names, "group": names[group], "component": parted})
-    frame = forest.sparkSession.createDataFrame(table)
-    return Groups(frame, len(names), int((sizes > largest).sum()))
+    return Groups(table, len(names), int((sizes > largest).sum()))
 
 
 def _grouped_by_spark(forest: DataFrame, largest: int) -> Groups:

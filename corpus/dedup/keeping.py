@@ -1,11 +1,10 @@
 """Which of several copies is the best: the order in which a stage considers them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
+import pyarrow as pa
 from pydantic import Field
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
 
 from corpus.settings import Settings
 
@@ -55,22 +54,36 @@ def needed_columns(keeping: Keeping) -> list[str]:
     return ["source", "date", *([keeping.quality] if keeping.quality else [])]
 
 
-def ranking_columns(keeping: Keeping, sources: Mapping[str, Settings]) -> Sequence[Column]:
-    """`priority` (int), `date` and, where wanted, `quality` (double), as Spark columns."""
-    priority = F.lit(0)
-    for name, source in sources.items():
-        value = getattr(source, "priority", 0)
-        if value:
-            priority = F.when(F.col("source") == name, F.lit(value)).otherwise(priority)
-    columns = [priority.cast("int").alias("priority"), F.col("date")]
-    if keeping.quality:
-        columns.append(F.col(keeping.quality).cast("double").alias("quality"))
-    return columns
+def source_priorities(sources: Mapping[str, Settings]) -> dict[str, int]:
+    """The priorities of the sources that have one, by name."""
+    return {name: value for name, one in sources.items() if (value := getattr(one, "priority", 0))}
 
 
-def with_key(documents: DataFrame) -> DataFrame:
-    """Add `key`, a 64-bit hash of `doc_id`, by which documents are told apart until they meet.
+def priority_column(source: pa.Array, priorities: Mapping[str, int]) -> pa.Array:
+    """The priority of each document's source; int32, 0 where it has none."""
+    encoded = source.dictionary_encode(null_encoding="encode")
+    values = [priorities.get(name, 0) for name in encoded.dictionary.to_pylist()]
+    return pa.array(values, pa.int32()).take(encoded.indices)
 
-    Two documents with one key are no harm: they are compared, as any two in a group, by text.
-    """
-    return documents.withColumn("key", F.xxhash64("doc_id"))
+
+class Ranking:
+    """What the order reads of a document, of a batch with `needed_columns`."""
+
+    def __init__(self, keeping: Keeping, sources: Mapping[str, Settings]) -> None:
+        self.quality = keeping.quality
+        self.priorities = source_priorities(sources)
+
+    @property
+    def schema(self) -> str:
+        """The columns in Spark's words."""
+        quality = ", quality double" if self.quality else ""
+        return f"priority int, date string{quality}"
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = {
+            "priority": priority_column(batch.column("source"), self.priorities),
+            "date": batch.column("date").cast(pa.string()),
+        }
+        if self.quality:
+            columns["quality"] = batch.column(self.quality).cast(pa.float64())
+        return pa.RecordBatch.from_pydict(columns)

@@ -6,20 +6,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from corpus.dedup.bands import Banding, band_hashes, choose_banding, sketch_radius, sketches
+from corpus.dedup.buckets import RECORD_SCHEMA, pack
 from corpus.dedup.giants import settle
-from corpus.dedup.grouping import Groups, Limits, find_groups, members_of
-from corpus.dedup.keeping import Keeping, needed_columns, ranking_columns, sort_keys, with_key
+from corpus.dedup.grouping import Groups, Limits, find_groups
+from corpus.dedup.keeping import Keeping, Ranking, needed_columns, sort_keys
+from corpus.dedup.keys import category_keys
+from corpus.dedup.members import Part, joined_members, members_of
 from corpus.dedup.normal import Shingling
 from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
 from corpus.dedup.signatures import SignaturesConfig, signature_arrays, signature_matrix
 from corpus.dedup.stored import Measure, Store, mixed_sets, open_stores, stored_members
-from corpus.dedup.verdict import BROADCAST_ROWS, DUPLICATE, judge
+from corpus.dedup.verdict import DUPLICATE, judge
 from corpus.settings import Settings
-from corpus.stage import Read, Stage, spark_schema
+from corpus.stage import FrameDocuments, Read, Stage, spark_schema
 
 
 class MinHashConfig(Settings):
@@ -78,45 +81,37 @@ class MinHash(Stage):
         return pa.schema([])
 
     def decide(self, documents: DataFrame) -> DataFrame:
-        return deduplicate(documents, self.config, self.context.sources)
+        return self.decide_from(FrameDocuments(documents))
 
     def decide_from(self, read: Read) -> DataFrame:
-        return _deduplicated(read, True, self.config, self.context.sources)
+        return deduplicate(read, self.config, self.context.sources, measured=True)
 
 
 def deduplicate(
-    documents: DataFrame,
+    documents: DataFrame | Read,
     config: MinHashConfig | None = None,
     sources: Mapping[str, Settings] | None = None,
+    measured: bool = False,
 ) -> DataFrame:
-    """Near-duplicates of a DataFrame: `doc_id` and `verdict`, null for those to keep.
+    """Near-duplicates among documents: `doc_id` and `verdict`, null for those to keep.
 
-    `documents` holds doc_id, text, source, date and the columns of `config.by`, and may hold
-    `minhash`; without it the signatures are made on the way and not kept. `sources` gives the
-    priorities of sources by name.
+    `documents` hold doc_id, text, source, date, the columns of `config.by`, and `minhash` if they
+    are `measured` (`signatures`); else signatures are made on the way and not kept. `sources` gives
+    the priorities of sources by name.
     """
-
-    def read(columns: Sequence[str], among: DataFrame | None) -> DataFrame:
-        return documents.select("doc_id", *columns)
-
-    measured = "minhash" in documents.columns
-    return _deduplicated(read, measured, config or MinHashConfig(), sources or {})
-
-
-def _deduplicated(
-    read: Read, measured: bool, config: MinHashConfig, sources: Mapping[str, Settings]
-) -> DataFrame:
-    """`deduplicate`, of documents that are read as far as they are needed: of most the signature,
-    if they are `measured`, and of those in groups the text."""
+    config = config or MinHashConfig()
+    read = documents if isinstance(documents, Read) else FrameDocuments(documents)
     stores = open_stores(config.against, measure_of(config))
-    ids = read([], None)
-    found = _grouped(read(_compared(config, measured), None), config, stores)
+    ids = read([])
+    found = _grouped(read, measured, config, stores)
     if found is None:
         return judge(ids, None, 0, None, {})
-    few = F.broadcast(found.frame) if found.members <= BROADCAST_ROWS else found.frame
-    keyed = with_key(read(["text", *needed_columns(config.keep)], few))
-    ranking = ranking_columns(config.keep, sources)
-    members = members_of(keyed.select("doc_id", "key", "text", *ranking), found)
+    ranking = Ranking(config.keep, sources or {})
+    parts: list[Part] = [
+        (["text"], _text, "text string"),
+        (needed_columns(config.keep), ranking, ranking.schema),
+    ]
+    members = joined_members(read, parts, found)
     order = sort_keys(config.keep)
     if stores:
         earlier = stored_members(ids.sparkSession, stores, found.frame)
@@ -133,8 +128,8 @@ def _deduplicated(
         if held:
             yield from resolve(pa.Table.from_batches(held), how, sets_of).to_batches()
 
-    parts = members.drop("key", "component").repartition("group")
-    duplicates = parts.mapInArrow(resolve_all, spark_schema(DUPLICATE))
+    together = members.drop("key", "component").repartition("group")
+    duplicates = together.mapInArrow(resolve_all, spark_schema(DUPLICATE))
     if found.giants:
         duplicates = settle(members, duplicates, resolve_all, config.largest_group)
     evidence = {"scope": "local" if config.by else "global"}
@@ -147,17 +142,19 @@ def _deduplicated(
     return judge(ids, duplicates, found.members, threshold, evidence, runs)
 
 
-def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = None) -> DataFrame:
+def near_duplicate_pairs(
+    documents: DataFrame | Read, config: MinHashConfig | None = None, measured: bool = False
+) -> DataFrame:
     """Every pair of near-duplicates that is found, verified: `doc_id`, `other`, `similarity`.
 
-    `documents` holds doc_id, text, and the columns of `config.by`.
+    `documents` hold doc_id, text, the columns of `config.by`, and `minhash` if `measured`.
     """
     config = config or MinHashConfig()
-    found = _grouped(documents, config, [])
+    read = documents if isinstance(documents, Read) else FrameDocuments(documents)
+    found = _grouped(read, measured, config, [])
     schema = "doc_id string, other string, similarity double"
     if found is None:
-        return documents.sparkSession.createDataFrame([], schema)
-    members = members_of(with_key(documents).select("doc_id", "key", "text"), found).drop("key")
+        return read([]).sparkSession.createDataFrame([], schema)
     how = Comparison([], config.threshold, NEVER, config.shingle)
 
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -165,7 +162,12 @@ def near_duplicate_pairs(documents: DataFrame, config: MinHashConfig | None = No
         if held:
             yield from pairs(pa.Table.from_batches(held), how).to_batches()
 
+    members = members_of(read, ["text"], found, _text, "text string")
     return members.repartition("group").mapInArrow(compare, schema)
+
+
+def _text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.select(["text"])
 
 
 def banding_of(config: MinHashConfig) -> Banding:
@@ -192,55 +194,37 @@ def measure_of(config: MinHashConfig) -> Measure:
     )
 
 
-def _grouped(documents: DataFrame, config: MinHashConfig, stores: Sequence[Store]) -> Groups | None:
+def _grouped(
+    read: Read, measured: bool, config: MinHashConfig, stores: Sequence[Store]
+) -> Groups | None:
     """The groups among the documents that have a signature."""
-    keyed = with_key(documents)
-    measured = "minhash" in documents.columns
-    if measured:
-        keyed = keyed.where(F.col("minhash").isNotNull())
-    return find_groups(
-        keyed.select("key", "minhash" if measured else "text", _category(config).alias("category")),
-        Bands(config),
-        sketch_radius(lowest_jaccard(config), config.permutations),
-        Limits(config.largest_group),
-        stores,
+    bands = Bands(config)
+    records = read.map(
+        ["minhash" if measured else "text", *config.by],
+        lambda batches: pack(batches, bands),
+        RECORD_SCHEMA,
     )
-
-
-def _compared(config: MinHashConfig, measured: bool) -> list[str]:
-    """The columns that candidates are found by."""
-    return ["minhash" if measured else "text", *config.by]
-
-
-def _category(config: MinHashConfig) -> Column:
-    """A 64-bit hash of the columns of `by`."""
-    if not config.by:
-        return F.lit(0).cast("long")
-    # xxhash64 passes over nulls, so a null must become a value that no column has.
-    return F.xxhash64(*[F.coalesce(F.col(c).cast("string"), F.lit("\0")) for c in config.by])
+    radius = sketch_radius(lowest_jaccard(config), config.permutations)
+    return find_groups(records, radius, Limits(config.largest_group), stores)
 
 
 class Bands:
-    """Band hashes and sketches of a batch with `minhash` or `text`, and `category`."""
+    """Band hashes and sketches of a batch with `minhash` or `text`, and the columns of `by`."""
 
     def __init__(self, config: MinHashConfig) -> None:
+        self.by = config.by
         self.banding = banding_of(config)
         self.signatures = SignaturesConfig(permutations=config.permutations, shingle=config.shingle)
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         if "minhash" in batch.schema.names:
-            signatures = signature_matrix(batch.column("minhash"))
-            shingles = None
+            minhash = batch.column("minhash")
+            signed = minhash.is_valid().to_numpy(zero_copy_only=False)
+            signatures = signature_matrix(minhash, self.signatures.permutations)
         else:
             signatures, shingles = signature_arrays(batch.column("text"), self.signatures)
-        if signatures.shape[1] != self.signatures.permutations:
-            raise ValueError(
-                f"signatures hold {signatures.shape[1]} permutations, not "
-                f"{self.signatures.permutations}: `permutations` must be the same in the sections "
-                "'signatures' and 'minhash'"
-            )
-        category = batch.column("category").to_numpy().view(np.uint64)
+            signed = shingles > 0
+        category = category_keys(batch, self.by)
         hashes = band_hashes(signatures, self.banding.bands, self.banding.rows, category)
-        if shingles is not None:
-            hashes[shingles == 0] = 0
+        hashes[~signed] = 0
         return hashes, sketches(signatures)

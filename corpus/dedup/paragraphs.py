@@ -18,11 +18,11 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from corpus.dedup.buckets import RECORD_SCHEMA, pack_records, unblob, unpack
-from corpus.dedup.keeping import with_key
 from corpus.dedup.kernels import U64, string_buffers, text_hashes
+from corpus.dedup.keys import document_keys
 from corpus.dedup.normal import fold_table
 from corpus.settings import Settings
-from corpus.stage import Stage, isolate_failures, spark_schema, verdicts
+from corpus.stage import FrameDocuments, Read, Stage, isolate_failures, verdicts
 
 
 class ParagraphsConfig(Settings):
@@ -59,8 +59,10 @@ class Paragraphs(Stage):
         return pa.schema([("paragraphs_cut", pa.int32()), ("paragraph_characters_cut", pa.int32())])
 
     def decide(self, documents: DataFrame) -> DataFrame:
+        return self.decide_from(FrameDocuments(documents))
+
+    def decide_from(self, read: Read) -> DataFrame:
         config = self.config
-        keyed = with_key(documents.select("doc_id", *self.needs))
 
         def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             return pack_records(
@@ -82,7 +84,7 @@ class Paragraphs(Stage):
                     yield pa.RecordBatch.from_arrays(blobs, ["hash", "source", "first"])
 
         counted = (
-            keyed.mapInArrow(count, RECORD_SCHEMA)
+            read.map(self.needs, count, RECORD_SCHEMA)
             .repartition("part")
             .mapInArrow(limit, "hash binary, source binary, first binary")
             .toArrow()
@@ -97,7 +99,7 @@ class Paragraphs(Stage):
                         batch, lambda part: cut_paragraphs(part, repeated, config), schema
                     )
 
-        return keyed.mapInArrow(cut, spark_schema(schema))
+        return read.map(self.needs, cut, schema)
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ class Repeated:
 def cut_paragraphs(
     batch: pa.RecordBatch, repeated: Repeated, config: ParagraphsConfig
 ) -> pa.RecordBatch:
-    """The stage's result for a batch with doc_id, text, source, key."""
+    """The stage's result for a batch with doc_id, text, source."""
     paragraphs, bounds, hashes, characters = _split(batch.column("text"), config.min_characters)
     rows = np.repeat(np.arange(batch.num_rows), np.diff(bounds))
-    keys = batch.column("key").to_numpy()
+    keys = document_keys(batch.column("doc_id"))
     sources = _source_hashes(batch.column("source"))
     cut = is_repeated(
         hashes,
@@ -177,7 +179,7 @@ def _records(
     hashes, rows = hashes[fresh], rows[fresh]
     sources = np.zeros((len(rows), 2), np.uint64)
     sources[:, 0] = _source_hashes(batch.column("source"))[rows]
-    return hashes, batch.column("key").to_numpy()[rows], sources
+    return hashes, document_keys(batch.column("doc_id"))[rows], sources
 
 
 def _split(

@@ -79,9 +79,24 @@ def signature_arrays(
     return values, counts
 
 
-def signature_matrix(minhash: pa.Array) -> NDArray[np.uint32]:
-    """The signatures of a `minhash` column without nulls: uint32 [documents, permutations]."""
+def signature_matrix(minhash: pa.Array, count: int) -> NDArray[np.uint32]:
+    """The signatures of a `minhash` column: uint32 [documents, count], ones where it is null.
+
+    Raises:
+        ValueError: the signatures have another number of permutations than `count`.
+    """
     offsets, data = string_buffers(minhash)
-    width = int(offsets[1] - offsets[0]) if len(minhash) else 4
-    flat = data[offsets[0] : offsets[-1]] if len(minhash) else data[:0]
-    return flat.view("<u4").reshape(len(minhash), width // 4)
+    lengths = np.diff(offsets)
+    signed = lengths > 0
+    other = lengths[signed & (lengths != 4 * count)]
+    if len(other):
+        raise ValueError(
+            f"signatures hold {other[0] // 4} permutations, not {count}: `permutations` must be "
+            "the same in the sections 'signatures' and 'minhash'"
+        )
+    flat = data[offsets[0] : offsets[-1]].view("<u4").reshape(-1, count)
+    if signed.all():
+        return flat
+    matrix = np.full((len(minhash), count), 0xFFFFFFFF, np.uint32)
+    matrix[signed] = flat
+    return matrix

@@ -12,7 +12,7 @@ priority, then of the smallest `doc_id`, there at its first place. After Lee et 
 3. The rest is cut, after its hash has been compared with the text once more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 
 from corpus.dedup.buckets import RECORD_SCHEMA, Records, blobs, pack_records, unblob, unpack
-from corpus.dedup.keeping import Keeping, ranking_columns, with_key
+from corpus.dedup.keeping import priority_column, source_priorities
 from corpus.dedup.kernels import string_buffers
 from corpus.dedup.normal import fold_table
 from corpus.dedup.span_kernels import BASES, anchors, cuts, windows
@@ -71,14 +71,16 @@ class LongSpans(Stage):
 
     def decide(self, documents: DataFrame) -> DataFrame:
         config, schema = self.config, self.output_schema()
-        priority = ranking_columns(Keeping(), self.context.sources)[0]
-        keyed = with_key(documents).select("doc_id", "key", "text", priority)
+        priorities = source_priorities(self.context.sources)
+        keyed = documents.selectExpr("doc_id", "xxhash64(doc_id) as key", "text", "source")
 
         def choose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             return pack_records(_anchors(batch, config) for batch in batches if batch.num_rows)
 
         def hash_windows(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return pack_records(_windows(batch, config) for batch in batches if batch.num_rows)
+            return pack_records(
+                _windows(batch, config, priorities) for batch in batches if batch.num_rows
+            )
 
         def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
@@ -160,7 +162,9 @@ def _repeated_anchors(
     return keys[repeated].view(np.uint64) * _SPREAD, keys[repeated], places[repeated]
 
 
-def _windows(batch: pa.RecordBatch, config: LongSpansConfig) -> Records:
+def _windows(
+    batch: pa.RecordBatch, config: LongSpansConfig, priorities: Mapping[str, int]
+) -> Records:
     """Records of windows; beside the key: second hash, position, priority, first of the doc_id."""
     offsets, data = string_buffers(batch.column("text"))
     chosen = pa.chunked_array([batch.column("marks")])
@@ -174,7 +178,7 @@ def _windows(batch: pa.RecordBatch, config: LongSpansConfig) -> Records:
         _bounds(chosen),
         BASES,
     )
-    priority = batch.column("priority").to_numpy().astype(np.int64)
+    priority = priority_column(batch.column("source"), priorities).to_numpy().astype(np.int64)
     ids = np.array([_first_bits(doc_id) for doc_id in batch.column("doc_id").to_pylist()], "u8")
     columns = [hashes[:, 1], positions.view(np.uint64), -priority[rows], ids[rows]]
     places = np.column_stack([np.asarray(column).view(np.uint64) for column in columns])

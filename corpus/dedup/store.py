@@ -84,7 +84,7 @@ def write_store(
             )
 
     written = (
-        keyed.select("key", "text", F.lit(0).cast("long").alias("category"))
+        documents.select("doc_id", "text")
         .mapInArrow(lambda batches: pack(batches, bucketing), RECORD_SCHEMA)
         .repartition("part")
         .mapInArrow(write_records, "records long")

@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from corpus.dedup.bands import sketch_radius
+from corpus.dedup.buckets import RECORD_SCHEMA, pack
 from corpus.dedup.grouping import (
     Groups,
     Limits,
@@ -106,7 +107,7 @@ def test_a_star_larger_than_a_task_leaves_one_document(spark: SparkSession) -> N
 def test_limits_change_no_group(spark: SparkSession) -> None:
     rng = np.random.default_rng(6)
     families = rng.integers(0, 4, 300)
-    table = pa.table({"key": np.arange(300), "family": families})
+    table = pa.table({"doc_id": [str(n) for n in range(300)], "family": families})
     frame = spark.createDataFrame(table).repartition(3)
 
     def bucketing(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +117,8 @@ def test_limits_change_no_group(spark: SparkSession) -> None:
         sketches[:, 0] = np.array([0, 0xFFFF, 0xFFFFFFFF0000, 0xFFFF << 48], np.uint64)[family]
         return hashes, sketches
 
-    plain = grouped(find_groups(frame, bucketing, 3, Limits()))
-    spread = grouped(find_groups(frame, bucketing, 3, Limits(hot_bucket=40)))
+    records = frame.mapInArrow(lambda batches: pack(batches, bucketing), RECORD_SCHEMA)
+    plain = grouped(find_groups(records, 3, Limits()))
+    spread = grouped(find_groups(records, 3, Limits(hot_bucket=40)))
     assert plain == spread
     assert len({group for group, _ in plain.values()}) == 4

@@ -24,7 +24,7 @@ def candidates(texts: pa.Array, threshold: float, largest: int = NO_LIMIT) -> pa
     """The documents in groups, as the stage's tasks get them."""
     minhash, counts = sign(texts, SignaturesConfig())
     signed = np.flatnonzero(counts.to_numpy())
-    matrix = signature_matrix(minhash.drop_null())
+    matrix = signature_matrix(minhash.drop_null(), 112)
     banding = choose_banding(threshold, 0.99, 112)
     hashes = band_hashes(matrix, banding.bands, banding.rows, np.zeros(len(matrix), np.uint64))
     keys = np.repeat(signed, banding.bands)

@@ -126,7 +126,7 @@ def test_a_signature_column_loads_into_datasketch() -> None:
             permutations=kernels.permutations(112).astype(np.uint32),
             scheme="affine32",
         )
-        for row in signature_matrix(minhash)
+        for row in signature_matrix(minhash, 112)
     )
     assert 0.5 < one.jaccard(two) < 1.0
 

@@ -1,6 +1,7 @@
 """Long spans: every repeated window is found, one stays whole, and cuts fall between sentences."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -39,12 +40,12 @@ def marked(texts: list[str], config: LongSpansConfig = SHORT) -> pa.RecordBatch:
             "doc_id": [f"{n:04d}" for n in range(len(texts))],
             "text": pa.array(texts),
             "key": keys,
-            "priority": pa.array(np.zeros(len(texts), np.int32)),
+            "source": ["s"] * len(texts),
         }
     )
     for pick, read in (
         (spans._repeated_anchors, spans._anchors),
-        (spans._repeated_windows, spans._windows),
+        (spans._repeated_windows, partial(spans._windows, priorities={})),
     ):
         _, owners, places = pick(*read(batch, config))
         marks, checks = {}, {}
@@ -52,7 +53,7 @@ def marked(texts: list[str], config: LongSpansConfig = SHORT) -> pa.RecordBatch:
             own = places[owners == key]
             own = own[np.argsort(own[:, 0])]
             marks[int(key)], checks[int(key)] = own[:, 0].tobytes(), own[:, 1].tobytes()
-        columns = {name: batch[name] for name in ("doc_id", "text", "key", "priority")}
+        columns = {name: batch[name] for name in ("doc_id", "text", "key", "source")}
         columns["marks"] = binary(marks, len(texts))
         columns["checks"] = binary(checks, len(texts))
         batch = pa.RecordBatch.from_pydict(columns)

@@ -3,16 +3,18 @@
 import random
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from corpus.dedup.keeping import Keeping
+from corpus.dedup.keys import category_keys, document_keys
 from corpus.dedup.stages import Exact, MinHash, Signatures
 from corpus.document import DOCUMENT
 from corpus.settings import Settings
-from corpus.stage import StageContext, spark_schema
+from corpus.stage import FrameDocuments, StageContext, spark_schema
 
 ALPHABET = [chr(0x4E00 + i) for i in range(3000)]
 
@@ -98,22 +100,43 @@ def test_a_family_leaves_its_newest_whole_copy(spark: SparkSession) -> None:
     assert (verdict.threshold, verdict.evidence["scope"]) == (0.8, "global")
 
 
-def test_columns_may_come_one_by_one(spark: SparkSession) -> None:
+class Asked(FrameDocuments):
+    """Documents that remember which columns were asked for."""
+
+    def __init__(self, frame: DataFrame) -> None:
+        super().__init__(frame)
+        self.columns: list[tuple[str, ...]] = []
+
+    def __call__(self, columns: Sequence[str], among: DataFrame | None = None) -> DataFrame:
+        self.columns.append(tuple(columns))
+        return super().__call__(columns, among)
+
+
+@pytest.mark.parametrize("most", [100, 2], ids=["told to the workers", "joined by Spark"])
+def test_columns_of_members_come_apart(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     frame = signed(documents(spark, FAMILY)).cache()
-    asked = []
-
-    def read(columns: Sequence[str], among: DataFrame | None) -> DataFrame:
-        asked.append((sorted(columns), among is not None))
-        found = frame.select("doc_id", *columns)
-        if among is None:
-            return found
-        few = among.select("key")
-        return found.join(few, F.xxhash64("doc_id") == few["key"], "left_semi")
-
     stage = MinHash("minhash-global", MinHash.Config(), context())
-    assert story(stage.decide_from(read)) == story(stage.decide(frame))
-    # The text is read of candidates only.
-    assert asked == [([], False), (["minhash"], False), (["date", "source", "text"], True)]
+    expected = story(stage.decide(frame))
+    monkeypatch.setattr("corpus.dedup.members.BROADCAST_ROWS", most)
+    read = Asked(frame)
+    assert story(stage.decide_from(read)) == expected
+    # No file holds them all: what is read together is what one stage has written.
+    assert set(read.columns) == {(), ("minhash",), ("text",), ("source", "date")}
+
+
+def test_keys_are_those_of_spark(spark: SparkSession) -> None:
+    rng = random.Random(7)
+    ids = [prose(rng.randrange(99), rng.randrange(40)) + "a" * n for n in range(70)]
+    rows = pa.table({"doc_id": ids, "kind": pa.array(["law", None] * 35, pa.string())})
+    for batch in rows.to_batches():
+        keys = spark.createDataFrame(rows).select(
+            F.xxhash64("doc_id"), F.xxhash64("doc_id", F.coalesce("kind", F.lit("\0")))
+        )
+        one, both = zip(*keys.collect(), strict=True)
+        assert document_keys(batch["doc_id"]).tolist() == list(one)
+        assert category_keys(batch, ("doc_id", "kind")).view(np.int64).tolist() == list(both)
 
 
 def test_source_priority_comes_before_the_date(spark: SparkSession) -> None:
