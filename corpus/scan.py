@@ -165,6 +165,16 @@ def is_in(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.bool
 
 
 def _file_batches(piece: Piece, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from _read_piece(piece, names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{piece.path}: cannot be read as Parquet: {error}; if a run wrote it, remove "
+            "stage.json beside its attempt folder and run again"
+        ) from error
+
+
+def _read_piece(piece: Piece, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with ExitStack() as stack:
         local = urlsplit(piece.path).scheme in ("", "file")
         # Arrow opens a local file itself, without Python in between.
@@ -173,14 +183,9 @@ def _file_batches(piece: Piece, names: Sequence[str]) -> Iterator[pa.RecordBatch
             if local
             else stack.enter_context(fsspec.open(piece.path, "rb"))
         )
-        try:
-            file = stack.enter_context(
-                pq.ParquetFile(source, pre_buffer=not local, buffer_size=READ_BYTES)
-            )
-        except pa.ArrowInvalid as error:
-            raise UserError(
-                f"{piece.path}: is not a Parquet file that can be read: {error}"
-            ) from error
+        file = stack.enter_context(
+            pq.ParquetFile(source, pre_buffer=not local, buffer_size=READ_BYTES)
+        )
         known = file.metadata.num_row_groups
         groups = range(
             known * piece.number // piece.pieces, known * (piece.number + 1) // piece.pieces

@@ -58,6 +58,14 @@ def test_no_file_is_no_document(spark: SparkSession, tmp_path: Path) -> None:
     assert frame.collect() == []
 
 
+def test_a_damaged_file_is_named(spark: SparkSession, folder: str, tmp_path: Path) -> None:
+    whole = Path(folder, "a.parquet").read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(whole[: len(whole) // 2])
+    frame = ParquetDocuments(spark, str(tmp_path)).map(["text"], same, "doc_id string, text string")
+    with pytest.raises(Exception, match=r"torn\.parquet: cannot be read as Parquet"):
+        frame.collect()
+
+
 def test_ids_are_read_sorted(folder: str) -> None:
     assert read_ids(folder).tolist() == [text.encode() for text in IDS]
 
