@@ -41,6 +41,7 @@ from rich.table import Table
 
 from corpus.clean.lines import PAGE_NUMBER, RUNNING_HEADER
 from corpus.clean.stage import CleanSettings, clean_texts, line_spans
+from corpus.decided_files import write_decided
 from corpus.rules.profile import choose, load_profile
 from corpus.rules.stage import judge
 from corpus.scan import ParquetDocuments
@@ -417,13 +418,13 @@ def signals_in_spark(texts: Sequence[str], times: int) -> tuple[float, float]:
             path.parent.mkdir(parents=True)
             pq.write_table(pa.table(columns), path, row_group_size=1000)
         once = ParquetDocuments(spark, f"{folder}/all/part-0")
-        stage.decide_from(once).write.parquet(f"{folder}/first")
+        write_decided(stage, once, f"{folder}/first")
         found = once.map(["text"], timed, "rows double, seconds double").collect()
         assert sum(row["rows"] for row in found) == len(texts)
         before = tree_cpu_seconds()
-        stage.decide_from(ParquetDocuments(spark, f"{folder}/all")).write.parquet(f"{folder}/out")
+        (tally,) = write_decided(stage, ParquetDocuments(spark, f"{folder}/all"), f"{folder}/out")
         job = tree_cpu_seconds() - before
-        assert spark.read.parquet(f"{folder}/out").count() == len(texts) * times
+        assert tally.documents == len(texts) * times
     spark.stop()
     return sum(row["seconds"] for row in found), job / times
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from corpus.decided_files import write_decided
 from corpus.document import DOCUMENT, RAW
 from corpus.records import StageRecord, read_record, write_json
 from corpus.scan import map_parquet, read_ids
@@ -223,29 +224,20 @@ def _run_stage(
             raw.observe(observation, F.count(F.lit(1)).alias("n"), _digest().alias("digest"))
         )
     schema = stage.output_schema()
-    decided = stage.decide_from(read).select(*schema.names)
-    outcome = F.when(F.col("verdict").isNull(), "kept").otherwise("dropped")
-    decided.withColumn("outcome", outcome).write.partitionBy("outcome").parquet(f"{path}/{attempt}")
-
-    written = spark.read.schema(spark_schema(schema).add("outcome", "string")).parquet(
-        f"{path}/{attempt}"
-    )
-    counts = written.groupBy("outcome", "verdict.rule").agg(
-        F.count(F.lit(1)).alias("n"),
-        _digest().alias("digest"),
-    )
-    rows = counts.collect()
+    folder = f"{path}/{attempt}"
+    tallies = write_decided(stage, read, folder)
+    written = spark.read.schema(spark_schema(schema).add("outcome", "string")).parquet(folder)
     if observation is not None:
         given = (observation.get["n"], int(observation.get["digest"] or 0))
     else:
         given = (finished[-1].record.kept, int(finished[-1].record.kept_digest))
-    returned = (sum(row.n for row in rows), sum(int(row.digest) for row in rows))
+    returned = (sum(t.documents for t in tallies), sum(t.digest for t in tallies))
     distinct = returned[0]
     if observation is not None:  # from here on the digests keep every stage from doubling one
         distinct = written.select("doc_id").distinct().count()
     if given != returned or distinct != returned[0]:
         raise ConservationError(_lost_and_found(spark, stage, read([]), written, given, returned))
-    failed = sum(row.n for row in rows if row.rule == "error")
+    failed = sum(t.documents for t in tallies if t.rule == "error")
     if failed > max(FAILURES_ALLOWED, FAILURE_SHARE_ALLOWED * given[0]):
         example = written.where("verdict.rule = 'error'").select("doc_id", "verdict").limit(1)
         row = example.collect()[0]
@@ -259,14 +251,14 @@ def _run_stage(
         attempt=attempt,
         columns=tuple(name for name in schema.names if name not in ("doc_id", "verdict")),
         documents_in=given[0],
-        kept=sum(row.n for row in rows if row.outcome == "kept"),
-        dropped=sum(row.n for row in rows if row.outcome == "dropped"),
+        kept=sum(t.documents for t in tallies if t.outcome == "kept"),
+        dropped=sum(t.documents for t in tallies if t.outcome == "dropped"),
         dropped_by_rule={
-            row.rule: row.n
-            for row in sorted(rows, key=lambda row: (-row.n, row.rule or ""))
-            if row.outcome == "dropped"
+            str(t.rule): t.documents
+            for t in sorted(tallies, key=lambda t: (-t.documents, t.rule or ""))
+            if t.outcome == "dropped"
         },
-        kept_digest=str(sum(int(row.digest) for row in rows if row.outcome == "kept")),
+        kept_digest=str(sum(t.digest for t in tallies if t.outcome == "kept")),
         seconds=round(time.monotonic() - began, 3),
     )
     write_json(f"{path}/stage.json", asdict(record))

@@ -163,15 +163,19 @@ class BatchStage(Stage):
         return self._decide_all(FrameDocuments(documents))
 
     def decide_from(self, read: Read) -> DataFrame:
-        if type(self).decide is not BatchStage.decide:  # a subclass that does more than `process`
-            return super().decide_from(read)
-        return self._decide_all(read)
+        return self._decide_all(read) if self.is_process_alone else super().decide_from(read)
+
+    @property
+    def is_process_alone(self) -> bool:
+        """Whether `prepare` and `process` are all of it, and no subclass adds to `decide`."""
+        return type(self).decide is BatchStage.decide
 
     def _decide_all(self, read: Read) -> DataFrame:
         self.prepare(read)
-        return read.map(self.needs, self._process_all, self.output_schema())
+        return read.map(self.needs, self.process_all, self.output_schema())
 
-    def _process_all(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def process_all(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """`process` of every batch, fitted to `output_schema`; failures get their verdict."""
         schema = self.output_schema()
         for batch in batches:
             if batch.num_rows:
@@ -224,6 +228,12 @@ def verdicts(
 ) -> pa.StructArray:
     """Build a `VERDICT` array; where `rules` holds None the document is kept (a null struct)."""
     size = len(rules)
+    if all(rule is None for rule in rules):  # most batches of most stages
+        return pa.StructArray.from_arrays(
+            [pa.repeat("", size), *(pa.nulls(size, field.type) for field in list(VERDICT)[1:])],
+            fields=list(VERDICT),
+            mask=pa.repeat(True, size),
+        )
     entries = [list(item.items()) if item else None for item in evidence or [None] * size]
     return pa.StructArray.from_arrays(
         [

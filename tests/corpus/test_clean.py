@@ -205,7 +205,7 @@ def test_the_stage_returns_text_edits_and_verdicts():
             "extra": pa.nulls(3, DOCUMENT.field("extra").type),
         }
     )
-    (result,) = list(stage._process_all([batch]))
+    (result,) = list(stage.process_all([batch]))
     assert result.column("text").to_pylist() == ["123 正文", "", ""]
     assert dict(result.column("clean_edits").to_pylist()[0]) == {
         "editor": 7,
@@ -220,7 +220,7 @@ def marked(place: str, keep: tuple[str, ...] = ()) -> tuple[str, dict[str, int]]
     extra = pa.array([[("disclaimer_from", place)]], DOCUMENT.field("extra").type)
     columns = {"doc_id": ["a"], "text": ["公司业绩稳健。\n\n法律声明\n\n以上内容只供参考。"]}
     batch = pa.RecordBatch.from_pydict({**columns, "kind": ["report"], "extra": extra})
-    (result,) = stage._process_all([batch])
+    (result,) = stage.process_all([batch])
     return result["text"][0].as_py(), dict(result["clean_edits"][0].as_py())
 
 

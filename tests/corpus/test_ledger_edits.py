@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> str:
         }
     )
     stage = Clean("clean", CleanSettings(), StageContext("run", 1, {}))
-    (cleaned,) = stage._process_all([raw])
+    (cleaned,) = stage.process_all([raw])
     extracted = raw.drop_columns(["kind", "extra"]).append_column(
         "verdict", pa.array([None] * 3, VERDICT)
     )

@@ -123,7 +123,7 @@ def test_the_stage_judges_each_document_by_its_own_profile(profile_file: Path):
             "kind": ["web", "law", None],
         }
     )
-    (result,) = list(stage._process_all([batch]))
+    (result,) = list(stage.process_all([batch]))
     assert result.column("profile").to_pylist() == [str(profile_file), "zh-law", "zh-web"]
     reasons = [entry and entry["rule"] for entry in result.column("verdict").to_pylist()]
     assert reasons == ["too-short", None, "too-short"]

@@ -200,7 +200,7 @@ def test_the_character_table_is_total():
 def test_the_stage_keeps_every_document():
     stage = Signals("signals", Signals.Config(), StageContext("run", 1, {}))
     batch = pa.RecordBatch.from_pydict({"doc_id": ["a", "b"], "text": ["你好", None]})
-    (result,) = list(stage._process_all([batch]))
+    (result,) = list(stage.process_all([batch]))
     assert result.schema.names == ["doc_id", "signals", "verdict"]
     assert result.column("verdict").null_count == 2
     assert result.column("signals").field("characters").to_pylist() == [2.0, 0.0]
