@@ -141,8 +141,7 @@ def _link(
         fresh = sum(len(hashes) for hashes, _, _ in columns)
         for number, store in enumerate(stores):
             for part, hashes, _, _ in parts:
-                found = store.records(part, np.unique(hashes))
-                if found is not None:
+                for found in store.records(part, np.unique(hashes)):
                     sketches = np.column_stack([found["sketch0"], found["sketch1"]])
                     keys = stored_key(found["key"].to_numpy(), number)
                     columns.append((found["hash"].to_numpy(), keys, sketches))

@@ -114,7 +114,7 @@ def deduplicate(
     members = joined_members(read, parts, found)
     order = sort_keys(config.keep)
     if stores:
-        earlier = stored_members(ids.sparkSession, stores, found.frame)
+        earlier = stored_members(ids.sparkSession, stores, found.found)
         members = members.unionByName(earlier, allowMissingColumns=True)
     if stores or found.giants:
         stored = F.col("stored") if stores else F.lit(0)

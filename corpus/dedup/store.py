@@ -11,27 +11,28 @@ shingles of the few documents that share a bucket with its own.
 
     python -m corpus.dedup.store make runs/demo/documents stores/demo
     python -m corpus.dedup.store remove stores/demo --ids withdrawn.txt
-    python -m corpus.dedup.store show stores/demo
+    python -m corpus.dedup.store merge stores/demo stores/later stores/all
+    python -m corpus.dedup.store show stores/all
 """
 
 import argparse
 import hashlib
 import json
 import sys
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from corpus.dedup.buckets import RECORD_SCHEMA, Bucketing, pack, unpack
+from corpus.dedup.merging import merge_stores
 from corpus.dedup.minhash import Bands, MinHashConfig, measure_of
 from corpus.dedup.packing import packed_sets
 from corpus.dedup.sets import shingle_sets
+from corpus.dedup.store_files import cleared, write_parquet
 from corpus.dedup.stored import Measure, read_json
 from corpus.records import write_json
 from corpus.session import spark_session
@@ -46,11 +47,7 @@ def write_store(
     A store that is there is replaced: first its store.json goes, at last the new one comes.
     """
     path = path.rstrip("/")
-    filesystem, local = fsspec.url_to_fs(path)
-    if filesystem.exists(local):
-        if filesystem.exists(f"{local}/store.json"):
-            filesystem.rm(f"{local}/store.json")
-        filesystem.rm(local, recursive=True)
+    cleared(path)
     shingling = measure.shingle
     keyed = documents.select("doc_id", "text", F.xxhash64("doc_id").alias("key"))
 
@@ -59,7 +56,7 @@ def write_store(
             order = np.lexsort((keys, hashes))
             columns = [hashes[order], keys[order], sketches[order, 0], sketches[order, 1]]
             table = pa.table(columns, names=["hash", "key", "sketch0", "sketch1"])
-            _write_parquet(table, f"{path}/records/{part:05d}.parquet")
+            write_parquet(table, f"{path}/records/{part:05d}.parquet")
             yield pa.RecordBatch.from_pydict({"records": pa.array([len(order)], pa.int64())})
 
     def write_sets(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -69,8 +66,8 @@ def write_store(
             sets = shingle_sets(batch.column("text"), shingling)
             data, bounds = packed_sets(sets.tokens, sets.starts)
             first = hashlib.blake2b(batch.column("doc_id")[0].as_py().encode(), digest_size=16)
-            file = f"{path}/shingles/{first.hexdigest()}.bin"
-            filesystem, local = fsspec.url_to_fs(file)
+            file = f"{first.hexdigest()}.bin"
+            filesystem, local = fsspec.url_to_fs(f"{path}/shingles/{file}")
             filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
             filesystem.pipe_file(local, data.tobytes())
             yield pa.RecordBatch.from_pydict(
@@ -92,7 +89,9 @@ def write_store(
         .collect()[0][0]
     )
     schema = "key long, doc_id string, file string, offset long, length long"
-    keyed.mapInArrow(write_sets, schema).write.parquet(f"{path}/documents")
+    # Sorted and in small row groups, so that a few keys are found without reading all of them.
+    listed = keyed.mapInArrow(write_sets, schema).sortWithinPartitions("key")
+    listed.write.option("parquet.block.size", 1 << 20).parquet(f"{path}/documents")
     count = documents.sparkSession.read.parquet(f"{path}/documents").count()
     numbers = {"documents": count, "records": written or 0}
     write_json(f"{path}/store.json", {"measure": measure.model_dump(mode="json"), **numbers})
@@ -110,26 +109,16 @@ def remove(path: str, doc_ids: Iterable[str]) -> int:
     return len(removed) - before
 
 
-def _write_parquet(table: pa.Table, address: str) -> None:
-    """Write a file such that it is there whole or not at all, however often a task is tried."""
-    filesystem, local = fsspec.url_to_fs(address)
-    filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
-    buffer = pa.BufferOutputStream()
-    # Hashes do not compress: stored plainly, the column is read as fast as the disk gives it.
-    pq.write_table(table, buffer, compression="none", use_dictionary=False)
-    partial = f"{local}.{uuid.uuid4().hex}.partial"
-    filesystem.pipe_file(partial, buffer.getvalue().to_pybytes())
-    filesystem.mv(partial, local)
-
-
 HELP = """\
 A run that names the store under `against` in its section 'minhash-global' drops what is in it
-already, and its ledger names the earlier twin.
+already, and its ledger names the earlier twin. Each store costs every such run some CPU seconds:
+merge them as they grow in number.
 
 examples:
   python -m corpus.dedup.store make runs/demo/documents stores/demo
   python -m corpus.dedup.store remove stores/demo --ids withdrawn.txt
-  python -m corpus.dedup.store show stores/demo
+  python -m corpus.dedup.store merge stores/demo stores/later stores/all
+  python -m corpus.dedup.store show stores/all
 """
 
 
@@ -152,6 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
     take = commands.add_parser("remove", help="take documents out of a store")
     take.add_argument("store")
     take.add_argument("--ids", required=True, help="a file with one doc_id a line")
+    join = commands.add_parser("merge", help="make one store of several")
+    join.add_argument("stores", nargs="+", help="of the same settings; the first one's copies stay")
+    join.add_argument("out", help="the new store's folder")
     show = commands.add_parser("show", help="print how a store was made, and its size")
     show.add_argument("store")
     options = parser.parse_args(arguments)
@@ -167,6 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
     elif options.command == "remove":
         ids = [line.strip() for line in read_text(options.ids).splitlines() if line.strip()]
         print(f"{options.store}: {remove(options.store, ids):,} documents taken out")
+    elif options.command == "merge":
+        numbers = merge_stores(options.stores, options.out)
+        print(f"{options.out}: {numbers['documents']:,} documents")
     else:
         content = read_json(f"{options.store}/store.json")
         if content is None:

@@ -1,7 +1,7 @@
 """Reading signature stores: what a run learns of earlier ones (`corpus.dedup.store` makes them).
 
-A run reads the hashes of the parts that it has documents in, and the shingles of the few documents
-that share a bucket with its own.
+A run reads the hashes among which its own can be, and the shingles of the few documents that share
+a bucket with its own.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
@@ -22,9 +22,22 @@ from corpus.dedup.buckets import PARTS
 from corpus.dedup.normal import Shingling
 from corpus.dedup.packing import unpacked_sets
 from corpus.dedup.sets import ShingleSets, shingle_sets
+from corpus.dedup.store_files import rows_with
+from corpus.scan import parquet_files
 from corpus.settings import Settings, UserError
 
 FORMAT = 1
+
+# What is stored of a document besides its buckets: where its shingles lie.
+DOCUMENT_FIELDS = pa.schema(
+    [
+        ("key", pa.int64()),
+        ("doc_id", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+    ]
+)
 
 
 class Measure(Settings):
@@ -44,29 +57,55 @@ class Store:
     """A store that is there and fits: its address, and its documents that were taken out."""
 
     path: str
+    measure: Measure
     documents: int
     removed: frozenset[str]
 
-    def records(self, part: int, hashes: NDArray[np.uint64]) -> pa.Table | None:
+    def records(self, part: int, hashes: NDArray[np.uint64]) -> list[pa.Table]:
         """The records (hash, key, sketch0, sketch1) of a part whose hash is one of `hashes`.
 
         `hashes` are sorted and distinct.
         """
-        filesystem, local = fsspec.url_to_fs(f"{self.path}/records/{part:05d}.parquet")
-        if not filesystem.exists(local):
-            return None
-        with filesystem.open(local, "rb") as file:
-            parquet = pq.ParquetFile(file)
-            stored = parquet.read(columns=["hash"])["hash"].to_numpy()
-            first = np.searchsorted(stored, hashes, "left")
-            last = np.searchsorted(stored, hashes, "right")
-            lengths = last - first
-            total = int(lengths.sum())
-            if total == 0:
-                return None
-            ends = np.cumsum(lengths)  # rows first[i] to last[i] of every i, one after the other
-            rows = np.arange(total) - np.repeat(ends - lengths, lengths) + np.repeat(first, lengths)
-            return parquet.read().take(rows)
+        names = ["hash", "key", "sketch0", "sketch1"]
+        return rows_with(f"{self.path}/records/{part:05d}.parquet", "hash", hashes, names)
+
+    def members(self, keys: NDArray[np.int64]) -> pa.Table:
+        """What is stored (`DOCUMENT_FIELDS`) of the documents with one of the sorted `keys`."""
+        tables = [DOCUMENT_FIELDS.empty_table()]
+        for address, _ in parquet_files(f"{self.path}/documents"):
+            tables += rows_with(address, "key", keys, DOCUMENT_FIELDS.names)
+        return self.left(pa.concat_tables([table.cast(DOCUMENT_FIELDS) for table in tables]))
+
+    def left(self, documents: pa.Table) -> pa.Table:
+        """Those of some stored documents that were not taken out."""
+        if not self.removed:
+            return documents
+        removed = pa.array(sorted(self.removed), pa.string())
+        return documents.filter(pc.invert(pc.is_in(documents["doc_id"], removed)))
+
+    def shingles(self, file: str) -> str:
+        """Where a file of shingles lies, though the store was moved since it was made."""
+        return f"{self.path}/shingles/{file.rsplit('/', 1)[-1]}"
+
+
+def open_store(path: str) -> Store:
+    """The store at `path`.
+
+    Raises:
+        UserError: there is none, or its description cannot be read.
+    """
+    content = read_json(f"{path}/store.json")
+    if content is None:
+        raise UserError(
+            f"{path}: is no signature store: `python -m corpus.dedup.store make` makes one"
+        )
+    try:
+        made = Measure.model_validate(content["measure"])
+        documents = int(content["documents"])
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{path}: store.json cannot be read: {error}") from error
+    removed = frozenset(read_json(f"{path}/removed.json") or [])
+    return Store(path.rstrip("/"), made, documents, removed)
 
 
 def open_stores(paths: Sequence[str], measure: Measure) -> list[Store]:
@@ -75,27 +114,22 @@ def open_stores(paths: Sequence[str], measure: Measure) -> list[Store]:
     Raises:
         UserError: one is not there, or was made with other settings; names the setting.
     """
-    stores = []
-    for path in paths:
-        content = read_json(f"{path}/store.json")
-        if content is None:
+    stores = [open_store(path) for path in paths]
+    for store in stores:
+        name = differing(store.measure, measure)
+        if name:
             raise UserError(
-                f"against: {path}: is no signature store: `python -m corpus.dedup.store make` "
-                "makes one"
+                f"against: {store.path}: was made with {name} = {getattr(store.measure, name)}, "
+                f"and this run has {getattr(measure, name)}: use the same settings, or make the "
+                "store anew"
             )
-        try:
-            made = Measure.model_validate(content["measure"])
-        except (KeyError, ValidationError) as error:
-            raise UserError(f"against: {path}: store.json cannot be read: {error}") from error
-        for name in Measure.model_fields:
-            if getattr(made, name) != getattr(measure, name):
-                raise UserError(
-                    f"against: {path}: was made with {name} = {getattr(made, name)}, and this run "
-                    f"has {getattr(measure, name)}: use the same settings, or make the store anew"
-                )
-        removed = frozenset(read_json(f"{path}/removed.json") or [])
-        stores.append(Store(path.rstrip("/"), int(content["documents"]), removed))
     return stores
+
+
+def differing(one: Measure, other: Measure) -> str | None:
+    """The first setting in which two measures differ."""
+    names = Measure.model_fields
+    return next((name for name in names if getattr(one, name) != getattr(other, name)), None)
 
 
 def stored_key(key: NDArray[np.int64], store: int) -> NDArray[np.int64]:
@@ -107,14 +141,40 @@ def _salt(store: int) -> int:
     return (store + 1) * 0x5851F42D4C957F2D % (1 << 62)
 
 
-def stored_members(spark: SparkSession, stores: Sequence[Store], grouped: DataFrame) -> DataFrame:
-    """The stored documents in `grouped`: doc_id, its columns, stored (number of the store, from 1),
-    file, offset, length.
+def stored_members(
+    spark: SparkSession, stores: Sequence[Store], found: pa.Table | DataFrame
+) -> DataFrame:
+    """The stored documents in groups: doc_id, the columns of `found`, stored (number of the store,
+    from 1), file, offset, length.
+
+    Of groups that the driver made, it reads the few rows that it needs; where Spark made them,
+    Spark joins all that is stored.
     """
+    if isinstance(found, DataFrame):
+        return _joined_members(spark, stores, found)
+    known = found["key"].to_numpy()  # sorted
+    tables = []
+    for number, store in enumerate(stores):
+        own = store.members(np.sort(stored_key(known, number)))
+        keys = stored_key(own["key"].to_numpy(), number)
+        table = found.take(pa.array(np.searchsorted(known, keys)))
+        for name in ("doc_id", "offset", "length"):
+            table = table.append_column(name, own[name])
+        files = [store.shingles(file) for file in own["file"].to_pylist()]
+        table = table.append_column("file", pa.array(files, pa.string()))
+        stored = pa.array(np.full(len(own), number + 1, np.int32))
+        tables.append(table.append_column("stored", stored))
+    # Spark loses rows of a table whose columns are chunked differently.
+    return spark.createDataFrame(pa.concat_tables(tables).combine_chunks())
+
+
+def _joined_members(spark: SparkSession, stores: Sequence[Store], grouped: DataFrame) -> DataFrame:
     frames = []
     for number, store in enumerate(stores):
         documents = spark.read.parquet(f"{store.path}/documents")
         own = documents.withColumn("key", F.col("key").bitwiseXOR(F.lit(_salt(number))))
+        folder = F.lit(f"{store.path}/shingles/")
+        own = own.withColumn("file", F.concat(folder, F.substring_index("file", "/", -1)))
         if store.removed:
             removed = pa.table({"doc_id": sorted(store.removed)})
             own = own.join(F.broadcast(spark.createDataFrame(removed)), "doc_id", "left_anti")

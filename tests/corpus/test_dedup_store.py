@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from corpus.dedup import store, stored
+from corpus.dedup import store, store_files, stored
+from corpus.dedup.keys import document_keys
+from corpus.dedup.merging import merge_stores
 from corpus.dedup.minhash import Bands, MinHashConfig, deduplicate, measure_of
 from corpus.dedup.packing import packed_sets, unpacked_sets
 from corpus.settings import Settings, UserError
@@ -108,6 +110,65 @@ def test_a_store_that_does_not_fit_is_refused(spark: SparkSession, tmp_path: Pat
     leave(frame(spark, [("a", "一" * 20, "s")]), ["a"], path, MinHashConfig())
     with pytest.raises(UserError, match="was made with bands = 16, and this run has 17"):
         stored.open_stores([path], measure_of(MinHashConfig(threshold=0.7)))
+
+
+def test_merged_stores_judge_as_the_several(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [(f"{n:04d}", text, "s") for n, text in enumerate(texts(60))]
+    config = MinHashConfig()
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    for path, part in zip(paths, (rows[:20], rows[18:40]), strict=True):  # two are in both
+        leave(frame(spark, part), [doc_id for doc_id, _, _ in part], path, config)
+    store.remove(paths[0], ["0018", "0003"])
+    out, again = str(tmp_path / "all"), str(tmp_path / "again")
+    assert store.main(["merge", *paths, out]) == 0
+    (tmp_path / "b").rename(tmp_path / "moved")
+    store.main(["merge", paths[0], str(tmp_path / "moved"), again])
+    assert files(Path(out)) == files(Path(again))
+    numbers = stored.read_json(f"{out}/store.json")
+    assert (numbers["documents"], numbers["records"]) == (39, 39 * numbers["measure"]["bands"])
+    merged = stored.open_store(out)
+    left = merged.members(np.sort(document_keys(pa.array([doc_id for doc_id, _, _ in rows]))))
+    assert sorted(left["doc_id"].to_pylist()) == [f"{n:04d}" for n in range(40) if n != 3]
+
+    def verdicts(against: list[str]) -> dict[str, tuple[str, float]]:
+        decided = deduplicate(frame(spark, rows), MinHashConfig(against=tuple(against)))
+        dropped = decided.where("verdict is not null").collect()
+        return {row.doc_id: (row.verdict.rule, row.verdict.value) for row in dropped}
+
+    several = verdicts([paths[0], str(tmp_path / "moved")])
+    assert verdicts([out]) == several
+    assert len(several) > 40
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_stores_that_cannot_be_one_are_not_merged(spark: SparkSession, tmp_path: Path) -> None:
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    leave(frame(spark, [("a", "一" * 20, "s")]), ["a"], one, MinHashConfig())
+    leave(frame(spark, [("a", "一" * 20, "s")]), ["a"], other, MinHashConfig(threshold=0.7))
+    with pytest.raises(UserError, match=f"{one} was made with bands = 16, {other} with 17"):
+        merge_stores([one, other], str(tmp_path / "out"))
+    with pytest.raises(UserError, match="must all be different folders"):
+        merge_stores([one, other], f"{other}/")
+    assert stored.open_store(other).documents == 1
+
+
+def test_rows_are_found_in_any_row_group(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    numbers = rng.integers(0, 2**64, 40_000, dtype=np.uint64)  # three row groups
+    numbers[-1] = numbers[0]
+    path = str(tmp_path / "folder" / "rows.parquet")
+    for values in (numbers, np.sort(numbers)):
+        table = pa.table({"hash": values, "place": np.arange(len(values))})
+        store_files.write_parquet(table, path)
+        wanted = np.unique(np.append(numbers[:3], np.uint64(7)))
+        found = pa.concat_tables(store_files.rows_with(path, "hash", wanted, ["place"]))
+        expected = np.flatnonzero(np.isin(values, wanted))
+        assert len(expected) == 4
+        assert sorted(found["place"].to_pylist()) == expected.tolist()
+    assert store_files.rows_with(f"{path}.none", "hash", wanted, ["place"]) == []
 
 
 def test_packed_sets_come_back() -> None:
