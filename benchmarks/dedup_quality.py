@@ -11,33 +11,27 @@ each threshold:
     removed     documents dropped, beside what connected components of the true pairs would drop
     false       documents dropped that have no partner at the threshold at all
     residual    of the true pairs, the share of which both documents are kept
-
-then two stages (within each source, then global) beside one: what they leave, shuffle and cost.
 """
 
 import argparse
 import json
 import platform
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from dedup_corpus import SHINGLE, Truth, load, normalise
-from dedup_speed import tree_cpu_seconds
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from corpus.dedup.minhash import MinHashConfig, deduplicate, near_duplicate_pairs
-from corpus.dedup.signatures import Signatures
 from corpus.session import spark_session
 from corpus.settings import command
-from corpus.stage import StageContext
 
 # Measured once, in November 2026, on this corpus (60,060 documents) at .8, each with its defaults
 # or 128 permutations: recall, precision, removed, false. Not part of this run.
@@ -85,7 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{name + ' *':34} {recall:6.3f}  {precision:9.3f}  {removed:8,}  {'':8} {false:5,}"
             )
         print("* measured before on this corpus, not in this run")
-    numbers |= two_stages(spark, documents, row_of, options.scratch)
     spark.stop()
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
@@ -165,69 +158,6 @@ def datasketch_pairs(corpus: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.bo
     kept = np.zeros(count, np.bool_)
     kept[np.unique(label, return_index=True)[1]] = True
     return found, kept
-
-
-def two_stages(
-    spark: SparkSession, documents: DataFrame, row_of: dict[str, int], scratch: Path
-) -> dict[str, float]:
-    """Within each source and then global, beside global alone, on the same stored signatures."""
-    path = str(scratch / "signed")
-    stage = Signatures("signatures", Signatures.Config(), StageContext("", 0, {}))
-    measured = stage.decide(documents).select("doc_id", "minhash")
-    documents.join(measured, "doc_id").write.mode("overwrite").parquet(path)
-    signed = spark.read.parquet(path)
-
-    def measured_run(config: MinHashConfig, given: DataFrame) -> tuple[DataFrame, Cost]:
-        bytes_before, began = shuffled_bytes(spark), tree_cpu_seconds()
-        decided = deduplicate(given, config, measured=True).cache()
-        decided.count()
-        spent = tree_cpu_seconds() - began
-        return decided, Cost((shuffled_bytes(spark) - bytes_before) / 1e6, spent)
-
-    def undropped(decided: DataFrame) -> DataFrame:
-        return signed.join(decided.where("verdict is not null"), "doc_id", "left_anti")
-
-    measured_run(MinHashConfig(), signed)  # whatever runs first pays for compiling the queries
-    spark.catalog.clearCache()
-    alone, alone_cost = measured_run(MinHashConfig(), signed)
-    local, local_cost = measured_run(MinHashConfig(by=("source",)), signed)
-    second, second_cost = measured_run(MinHashConfig(), undropped(local))
-    kept_alone = kept_rows(alone, row_of)
-    kept = kept_rows(second, row_of) & kept_rows(local, row_of)
-    differ = int((kept != kept_alone).sum())
-    print(f"\n{'on stored signatures':34} survivors  shuffled MB  CPU s")
-    for label, survivors, cost in (
-        ("global alone", kept_alone.sum(), alone_cost),
-        ("within each source", kept_rows(local, row_of).sum(), local_cost),
-        ("then global", kept.sum(), second_cost),
-    ):
-        print(f"{label:34} {survivors:9,}  {cost.shuffled_mb:11.1f}  {cost.cpu_s:5.1f}")
-    print(f"{differ} documents are kept by only one of the two")
-    return {
-        "two_stage_survivors": int(kept.sum()),
-        "global_survivors": int(kept_alone.sum()),
-        "two_stage_differences": differ,
-        "global_alone_shuffled_mb": alone_cost.shuffled_mb,
-        "global_after_local_shuffled_mb": second_cost.shuffled_mb,
-        "local_shuffled_mb": local_cost.shuffled_mb,
-        "global_alone_cpu_s": alone_cost.cpu_s,
-        "global_after_local_cpu_s": second_cost.cpu_s,
-        "local_cpu_s": local_cost.cpu_s,
-    }
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a run cost: megabytes written to shuffles (by Spark's own count), and CPU seconds."""
-
-    shuffled_mb: float
-    cpu_s: float
-
-
-def shuffled_bytes(spark: SparkSession) -> int:
-    """What all executors have written to shuffles so far."""
-    executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)
-    return sum(executors.apply(n).totalShuffleWrite() for n in range(executors.size()))
 
 
 if __name__ == "__main__":
