@@ -96,10 +96,11 @@ def kernel_speed(corpus: pa.Table, size: int) -> float:
 
 
 def datasketch_speed(corpus: pa.Table) -> float:
+    import xxhash
     from datasketch import MinHash
 
     texts = [normalise(text) for text in corpus["text"].slice(0, 2_000).to_pylist()]
-    empty = MinHash(num_perm=112)
+    empty = MinHash(num_perm=112, hashfunc=xxhash.xxh32_intdigest)  # twice as fast as its SHA-1
     began = time.process_time()
     for text in texts:
         shingles = {text[k : k + SHINGLE] for k in range(max(1, len(text) - SHINGLE + 1))}
