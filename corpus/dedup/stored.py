@@ -164,7 +164,7 @@ def stored_members(
         table = table.append_column("file", pa.array(files, pa.string()))
         stored = pa.array(np.full(len(own), number + 1, np.int32))
         tables.append(table.append_column("stored", stored))
-    # Spark loses rows of a table whose columns are chunked differently.
+    # Spark takes an empty chunk for the end of a table.
     return spark.createDataFrame(pa.concat_tables(tables).combine_chunks())
 
 
