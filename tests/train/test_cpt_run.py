@@ -140,12 +140,16 @@ def test_bf16_keeps_fp32_weights_under_every_way_of_keeping_them(
     for stage in (0, 1):
         zero = {"zero_optimization": {"stage": stage}}
         config = another_run(
-            inputs, tmp_path / str(stage), precision={"weights": "bf16"}, deepspeed=zero
+            inputs,
+            tmp_path / str(stage),
+            precision={"weights": "bf16"},
+            deepspeed=zero,
+            # The two add up a norm in other orders; by its last bit a weight's bf16 may be another.
+            optimizer={"gradient_clipping": 0.0},
         )
         assert cpt.main([str(config)]) == 0
         runs.append(config)
-    # Where a weight differs in its last bit, its bf16 may be the next one: 1 / 256 of that weight.
-    assert losses_of(runs[0]) == pytest.approx(losses_of(runs[1]), rel=1e-5)
+    assert losses_of(runs[0]) == pytest.approx(losses_of(runs[1]), rel=1e-6)
     weights = weights_of(runs[1])["lm_head.weight"]
     assert not torch.equal(weights, weights.bfloat16().float())
     torch.testing.assert_close(weights_of(runs[0])["lm_head.weight"], weights, rtol=1e-4, atol=1e-4)
