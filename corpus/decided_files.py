@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from corpus.dedup.keys import document_keys
 from corpus.stage import BatchFunction, BatchStage, Read, Stage
 
 OUTCOMES = ("kept", "dropped")
 SUMMARY = "outcome string, rule string, documents long, digest string, file string"
 ROW_GROUP_BYTES = 32 << 20  # in memory; a piece of a file that another task reads is not smaller
-SPARK_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,7 @@ class Tally:
     rule: str | None
     documents: int
     digest: int
-    """The sum of the documents' `key`s."""
-
-
-def key(doc_id: str) -> int:
-    """The 64-bit number that stands for a document in a digest: Spark's `xxhash64`, signed."""
-    value = xxhash.xxh64_intdigest(doc_id.encode(), SPARK_SEED)
-    return value - (1 << 64) if value >> 63 else value
+    """The sum of the documents' keys, Spark's `xxhash64` of `doc_id`."""
 
 
 def write_decided(stage: Stage, read: Read, folder: str) -> list[Tally]:
@@ -97,10 +92,14 @@ def writing(decide: BatchFunction, schema: pa.Schema, folder: str) -> BatchFunct
             kept = decided.column("verdict").is_null()
             for outcome, chosen in (("kept", kept), ("dropped", pc.invert(kept))):
                 part = decided.filter(chosen)
-                rules = pc.struct_field(part.column("verdict"), "rule").to_pylist()
-                for doc_id, rule in zip(part.column("doc_id").to_pylist(), rules, strict=True):
+                keys = document_keys(part.column("doc_id"))
+                rules = pc.struct_field(part.column("verdict"), "rule").dictionary_encode()
+                codes = rules.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+                for code in np.unique(codes).tolist():
+                    rule = None if code < 0 else rules.dictionary[code].as_py()
                     counted, summed = counts.get((outcome, rule), (0, 0))
-                    counts[outcome, rule] = (counted + 1, summed + key(doc_id))
+                    own = keys[codes == code]
+                    counts[outcome, rule] = (counted + len(own), summed + _exact_sum(own))
                 files[outcome].add(part)
         for file in files.values():
             file.close()
@@ -115,6 +114,11 @@ def writing(decide: BatchFunction, schema: pa.Schema, folder: str) -> BatchFunct
         yield pa.RecordBatch.from_arrays(arrays, list(names))
 
     return write
+
+
+def _exact_sum(numbers: NDArray[np.int64]) -> int:
+    """The sum, which 64 bits may not hold."""
+    return (int((numbers >> 32).sum()) << 32) + int((numbers & 0xFFFFFFFF).sum())
 
 
 class _File:

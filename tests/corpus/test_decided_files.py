@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from corpus.decided_files import Tally, key, write_decided, writing
+from corpus.decided_files import Tally, write_decided, writing
+from corpus.dedup.keys import document_keys
 from corpus.settings import Settings
 from corpus.stage import BatchStage, FrameDocuments, StageContext, verdicts
 
 IDS = [f"{number:032x}" for number in range(50)]
+KEYS = document_keys(pa.array(IDS)).tolist()
 
 
 class Thirds(BatchStage):
@@ -60,15 +61,9 @@ def test_workers_write_what_spark_writes(spark: SparkSession, tmp_path: Path) ->
     assert results[0] == results[1]
     third = [*range(0, 50, 3)]
     assert results[0][0] == [
-        Tally("dropped", "third", 17, sum(key(IDS[n]) for n in third)),
-        Tally("kept", None, 33, sum(key(IDS[n]) for n in range(50) if n not in third)),
+        Tally("dropped", "third", 17, sum(KEYS[n] for n in third)),
+        Tally("kept", None, 33, sum(KEYS[n] for n in range(50) if n not in third)),
     ]
-
-
-def test_a_key_is_sparks_hash(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([(text,) for text in IDS], "doc_id string")
-    found = frame.select("doc_id", F.xxhash64("doc_id")).collect()
-    assert dict(found) == {text: key(text) for text in IDS}
 
 
 def test_files_of_a_task_that_failed_are_removed(spark: SparkSession, tmp_path: Path) -> None:
@@ -78,7 +73,7 @@ def test_files_of_a_task_that_failed_are_removed(spark: SparkSession, tmp_path: 
     stage = Thirds("thirds", Settings(), StageContext("run", 1, {}))
     frame = spark.createDataFrame([(IDS[1], 1)], "doc_id string, number long")
     assert write_decided(stage, FrameDocuments(frame), str(tmp_path)) == [
-        Tally("kept", None, 1, key(IDS[1]))
+        Tally("kept", None, 1, KEYS[1])
     ]
     assert [row["double"] for row in rows(tmp_path)] == [2]
 
