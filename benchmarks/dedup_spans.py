@@ -7,41 +7,51 @@ both repeat themselves by nature (versions of one law, pasted articles). For eac
 characters in and out, and of the characters that are compared (letters and digits) the share that
 was cut. CPU seconds are of the whole process tree, from Parquet to Parquet, Spark's start-up apart.
 
-Then of a sample of documents with one cut, without the project's code: the text must be the old one
-less one passage, character for character, and every character of this passage must lie in a passage
-of the stage's least length that still stands somewhere, by exact search in all that is left.
+Then of every document, without the project's code: one without cuts must be as it was; one with
+cuts must be the old text less no more passages than the stage has counted, character for character,
+and every letter and digit of these must lie in a passage of the stage's least length that still
+stands somewhere. All passages are searched at once in all that is left, by a rolling hash, and a
+hit is confirmed character by character. Last, how many passages of this length stand in more than
+one place, before and after: what is still repeated would make cuts that are too short.
 """
 
 import argparse
+import functools
 import gzip
 import hashlib
 import json
 import platform
-import random
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
+import numba
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dedup_corpus import normalise
 from dedup_speed import tree_cpu_seconds
+from numpy.typing import NDArray
 
 from corpus.dedup.spans import LongSpans
+from corpus.scan import ParquetDocuments
 from corpus.session import spark_session
 from corpus.settings import command
 from corpus.stage import StageContext
 
 SOURCES = ("zh_general_law", "zh_finance_law", "zh_general_blog")
 LENGTH = LongSpans.Config().min_characters
-SAMPLE = 40  # a text search over all that is left takes its time
 REPLACEMENT = "\ufffd"  # what a byte outside a whole character would have become
+END = np.uint32(0xFFFFFFFF)  # follows every text, so that no passage lies in two
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of the rolling hash; it is meant to overflow
+NEVER = np.uint16(0x7FFF)
 
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    """Cut the repeated passages, count them, and look a sample of them up."""
+    """Cut the repeated passages, count them, and look all of them up."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,18 +86,21 @@ def main(arguments: list[str] | None = None) -> int:
             result["before"].to_pylist(), result["text"].to_pylist(), strict=True
         )
     )
-    rows = result.filter(pc.equal(result["spans_cut"], 1)).select(["before", "text"]).to_pylist()
-    sample = random.Random(5).sample(rows, min(SAMPLE, len(rows)))
-    unlike = sum(not places(row["before"].strip(), row["text"]) for row in sample)
-    left = "\n".join(normalise(text) for text in result["text"].to_pylist())
-    lost = sum(
-        not stands_elsewhere(normalise(row["before"]), normalise(row["text"]), left)
-        for row in sample
-    )
     print(f"{broken} of all documents hold a broken character that they did not hold before")
-    print(f"of {len(sample)} documents with one cut {unlike} are not the old text less one passage")
-    print(f"and of {lost} a part of what was cut stands nowhere any more")
-    numbers |= {"broken": broken, "sampled": len(sample), "unlike": unlike, "lost": lost}
+    began = time.monotonic()
+    found = look_up(result)
+    print(
+        f"of {found['without_cuts']:,} documents without cuts {found['changed']} are not as before"
+        f"\nof {found['with_cuts']:,} with cuts {found['unlike']} are not the old text less these"
+        f"\nand of {found['lost']} a part of what was cut stands nowhere any more"
+        f"  ({time.monotonic() - began:.0f} s)"
+    )
+    first, last = (share_standing_twice(result[name]) for name in ("before", "text"))
+    print(
+        f"passages of {LENGTH} characters that stand elsewhere too: {first:.2%}, after {last:.2%}"
+    )
+    numbers |= {"broken": broken, **found}
+    numbers |= {"standing_twice_before": first, "standing_twice_after": last}
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
     return 0
@@ -117,7 +130,8 @@ def cut(given: pa.Table, scratch: Path) -> tuple[pa.Table, float]:
     spark.range(10).mapInArrow(lambda batches: batches, "id long").count()
     stage = LongSpans("long-spans", LongSpans.Config(), StageContext("", 0, {}))
     began = tree_cpu_seconds()
-    stage.decide(spark.read.parquet(str(before))).write.mode("overwrite").parquet(after)
+    documents = ParquetDocuments(spark, str(before))
+    stage.decide_from(documents).write.mode("overwrite").parquet(after)
     seconds = tree_cpu_seconds() - began
     spark.stop()
     old = given.rename_columns(["doc_id", "before", "source"])
@@ -127,49 +141,164 @@ def cut(given: pa.Table, scratch: Path) -> tuple[pa.Table, float]:
     return decided.join(old, "doc_id"), seconds
 
 
-def places(before: str, after: str) -> range:
-    """Where `before` can have been cut, once, such that `after` is left; empty if it cannot."""
-    ends_alike = alike(before[::-1], after[::-1])
-    return range(len(after) - ends_alike, alike(before, after) + 1)
+def look_up(result: pa.Table) -> dict[str, int]:
+    """How many documents without cuts, and with them, are not as the stage says that they are.
+
+    `changed` are of the former; `unlike` those that are not the old text less as many passages as
+    were counted, `lost` those of which one of these stands nowhere any more.
+    """
+    with_cuts = pc.greater(result["spans_cut"], 0)
+    same = result.filter(pc.invert(with_cuts))
+    rows = result.filter(with_cuts).select(["before", "text", "spans_cut"]).to_pylist()
+    befores = [row["before"].strip() for row in rows]
+    passages = folded(befores)
+    stand = covered(standing(passages, folded(result["text"].to_pylist())))
+    unlike = lost = begin = 0
+    for row, before in zip(rows, befores, strict=True):
+        old, new = codes(before), codes(row["text"])
+        is_compared = normal_forms()[old] != 0
+        end = begin + int(is_compared.sum())
+        may_go = np.ones(len(old), np.bool_)
+        if fewest_cuts(old, new, may_go) > row["spans_cut"]:
+            unlike += 1
+        may_go[is_compared] = stand[begin:end]
+        lost += fewest_cuts(old, new, may_go) > row["spans_cut"]
+        begin = end + 1
+    return {
+        "without_cuts": same.num_rows,
+        "changed": pc.sum(pc.not_equal(same["before"], same["text"])).as_py() or 0,
+        "with_cuts": len(rows),
+        "unlike": unlike,
+        "lost": lost - unlike,
+    }
 
 
-def alike(one: str, other: str) -> int:
-    """The length of what two texts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+def codes(text: str) -> NDArray[np.uint32]:
+    """The code points of a text."""
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
 
 
-def stands_elsewhere(before: str, after: str, left: str) -> bool:
-    """Whether passages of LENGTH characters that are in `left` cover what was cut of `before`."""
-    gone = len(before) - len(after)
-    return any(covered(before, place, place + gone, left) for place in places(before, after))
+@functools.cache
+def normal_forms() -> NDArray[np.uint32]:
+    """Of each code point what it is compared as, or 0 where it is not."""
+    forms = [ord((normalise(chr(code)) or "\0")[0]) for code in range(0x110000)]
+    forms[ord("ς")] = ord("σ")
+    return np.array(forms, np.uint32)
 
 
-def covered(text: str, begin: int, end: int, left: str) -> bool:
-    """Whether passages of `text` that are in `left` cover `text`[`begin`:`end`]."""
-    while begin < end:
-        reach = next((start for start in starts(begin) if passage(text, start) in left), None)
-        if reach is None:
-            return False
-        begin = reach + LENGTH
-    return True
+def folded(texts: Iterable[str]) -> NDArray[np.uint32]:
+    """What is compared of texts, one after the other, each with END after it."""
+    parts = [np.zeros(0, np.uint32)]
+    for text in texts:
+        forms = normal_forms()[codes(text)]
+        parts += [forms[forms != 0], np.array([END])]
+    return np.concatenate(parts)
 
 
-def starts(begin: int) -> Iterator[int]:
-    """Where passages that hold a place can start, the one that reaches farthest first."""
-    yield from range(begin, max(-1, begin - LENGTH), -1)
+def share_standing_twice(texts: pa.ChunkedArray) -> float:
+    """The share of all passages that stand in more than one place, as far as hashes tell."""
+    hashes, is_whole = rolling(folded(texts.to_pylist()))
+    hashes = np.sort(hashes[is_whole])
+    same = hashes[1:] == hashes[:-1]
+    return float((np.append(same, False) | np.append(False, same)).mean())
 
 
-def passage(text: str, start: int) -> str:
-    """LENGTH characters of a text, or what no text holds where it has not as many left."""
-    found = text[start : start + LENGTH]
-    return found if len(found) == LENGTH else "\0"
+@numba.njit(cache=True)
+def rolling(units: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """For each place the hash of the LENGTH units from there on, and whether one text has them."""
+    size = max(0, units.size - LENGTH + 1)
+    hashes, is_whole = np.zeros(size, np.uint64), np.zeros(size, np.bool_)
+    highest = np.uint64(1)
+    for _ in range(LENGTH):
+        highest *= MULTIPLIER
+    total, last_end = np.uint64(0), -1
+    for i in range(units.size):
+        total = total * MULTIPLIER + np.uint64(units[i])
+        if units[i] == END:
+            last_end = i
+        start = i - LENGTH + 1
+        if start > 0:
+            total -= highest * np.uint64(units[start - 1])
+        if start >= 0:
+            hashes[start] = total ^ (total >> np.uint64(32))
+            is_whole[start] = last_end < start
+    return hashes, is_whole
+
+
+@numba.njit(cache=True)
+def standing(passages: NDArray[np.uint32], left: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """For each place in `passages` whether the LENGTH units from there on stand in `left`."""
+    hashes, is_whole = rolling(passages)
+    bits = 1
+    while (1 << bits) < 2 * hashes.size:
+        bits += 1
+    shift, mask = np.uint64(64 - bits), (1 << bits) - 1
+    table = np.full(1 << bits, -1, np.int64)  # places, each at the first free slot from its hash on
+    same_as = np.full(passages.size, -1, np.int64)
+    for place in range(hashes.size):
+        if is_whole[place]:
+            slot = np.int64((hashes[place] * MULTIPLIER) >> shift)
+            while table[slot] >= 0 and not (
+                hashes[table[slot]] == hashes[place]
+                and alike(passages, table[slot], passages, place)
+            ):
+                slot = (slot + 1) & mask
+            if table[slot] < 0:
+                table[slot] = place
+            same_as[place] = table[slot]
+    stands = np.zeros(passages.size, np.bool_)
+    hashes_left, is_whole_left = rolling(left)
+    for place in range(hashes_left.size):
+        if is_whole_left[place]:
+            slot = np.int64((hashes_left[place] * MULTIPLIER) >> shift)
+            while table[slot] >= 0:
+                known = table[slot]
+                if hashes[known] == hashes_left[place] and not stands[known]:
+                    stands[known] = alike(passages, known, left, place)
+                slot = (slot + 1) & mask
+    for place in range(passages.size):
+        stands[place] = same_as[place] >= 0 and stands[same_as[place]]
+    return stands
+
+
+@numba.njit(cache=True)
+def alike(one, i, other, j):  # type: ignore[no-untyped-def]
+    """Whether the LENGTH units of `one` from i on are those of `other` from j on."""
+    n = 0
+    while n < LENGTH and one[i + n] == other[j + n]:
+        n += 1
+    return n == LENGTH
+
+
+def covered(stands: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which units lie in one of the passages of LENGTH units that stand."""
+    edges = np.zeros(len(stands) + 1, np.int64)
+    begins = np.flatnonzero(stands)
+    edges[begins] += 1
+    edges[begins + LENGTH] -= 1
+    return np.cumsum(edges[:-1]) > 0
+
+
+@numba.njit(cache=True)
+def fewest_cuts(before, after, may_go):  # type: ignore[no-untyped-def]
+    """In how few passages of characters that may go `before` is cut to `after`; else NEVER.
+
+    Of every beginning of `before`, and every beginning of `after` that can be left of it: the
+    fewest cuts if its last character stays, and if it goes.
+    """
+    gone = before.size - after.size
+    if gone < 0:
+        return NEVER
+    stays = np.full(after.size + 1, NEVER, np.uint16)
+    goes = np.full(after.size + 1, NEVER, np.uint16)
+    stays[0] = 0
+    for i in range(before.size):
+        for j in range(min(i + 1, after.size), max(0, i + 1 - gone) - 1, -1):
+            went = min(goes[j], stays[j] + 1) if may_go[i] else NEVER
+            is_left = j > 0 and before[i] == after[j - 1]
+            stays[j] = min(stays[j - 1], goes[j - 1]) if is_left else NEVER
+            goes[j] = went
+    return min(stays[after.size], goes[after.size])
 
 
 if __name__ == "__main__":
