@@ -1,13 +1,13 @@
-"""Merging signature stores: several become one, so that a later run opens one.
+"""Merging signature stores: several become one.
 
-Without Spark, in threads of one process: of the documents their table (70 bytes each) is in memory,
-of the records one part for each thread.
+Without Spark, in threads of one process: of the documents their table (90 bytes each) is in memory,
+of the records one file (`store_files.FILE_ROWS`) for each thread. A merge copies what it merges;
+most files of shingles are copied as they are, which costs little besides the disk.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import fsspec
 import numpy as np
@@ -16,15 +16,32 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from corpus.dedup.buckets import PARTS
-from corpus.dedup.store_files import cleared, open_parquet, write_parquet
-from corpus.dedup.stored import DOCUMENT_FIELDS, Store, differing, open_store
-from corpus.records import write_json
-from corpus.scan import parquet_files
+from corpus.dedup.packing import pieces
+from corpus.dedup.store_files import (
+    DOCUMENT_FIELDS,
+    DOCUMENT_FILES,
+    RECORD_FIELDS,
+    SHINGLES_BYTES,
+    ShingleFiles,
+    cleared,
+    copy_file,
+    file_numbers,
+    number_of_files,
+    write_documents,
+    write_records,
+)
+from corpus.dedup.stored import (
+    Rows,
+    Store,
+    by_file,
+    differing,
+    finish_store,
+    open_store,
+    read_ranges,
+)
 from corpus.settings import UserError
 
-SHINGLES_BYTES = 64 << 20  # a file of shingles
-DOCUMENTS_ROWS = 4 << 20  # a file of documents
-RECORDS = ("hash", "key", "sketch0", "sketch1")
+SMALL_BYTES = SHINGLES_BYTES // 4  # files of shingles up to this size are joined
 
 
 def merge_stores(paths: Sequence[str], out: str) -> Mapping[str, int]:
@@ -34,8 +51,8 @@ def merge_stores(paths: Sequence[str], out: str) -> Mapping[str, int]:
     were taken out are gone. The same stores give the same bytes. A store at `out` is replaced.
 
     Raises:
-        UserError: `out` is one of the stores, one is given twice or is none, or two were made with
-            different settings.
+        UserError: `out` is one of the stores, one is given twice or is none, a file of one cannot
+            be read, or two were made with different settings.
     """
     stores = [open_store(path) for path in paths]
     out = out.rstrip("/")
@@ -53,16 +70,16 @@ def merge_stores(paths: Sequence[str], out: str) -> Mapping[str, int]:
     cleared(out)
     living, gone = _living(stores)
     documents = _copy_shingles(stores, living, out)
-    documents = documents.sort_by("key")
-    for number, start in enumerate(range(0, max(1, len(documents)), DOCUMENTS_ROWS)):
-        part = documents.slice(start, DOCUMENTS_ROWS)
-        write_parquet(part, f"{out}/documents/{number:05d}.parquet")
+    document_rows = _write_documents(documents, out)
+    files = number_of_files(sum(sum(store.rows.records) for store in stores), PARTS)
+
+    def merge_file(number: int) -> int:
+        return _merge_records(stores, gone, number, files, out)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        records = sum(pool.map(lambda part: _merge_part(stores, gone, part, out), range(PARTS)))
-    numbers = {"documents": len(documents), "records": records}
-    measure = stores[0].measure.model_dump(mode="json")
-    write_json(f"{out}/store.json", {"measure": measure, **numbers})
-    return numbers
+        record_rows = tuple(pool.map(merge_file, range(files)))
+    rows = Rows(records=record_rows, documents=document_rows)
+    return finish_store(out, stores[0].measure, rows)
 
 
 def _living(stores: Sequence[Store]) -> tuple[list[pa.Table], list[NDArray[np.int64]]]:
@@ -70,7 +87,7 @@ def _living(stores: Sequence[Store]) -> tuple[list[pa.Table], list[NDArray[np.in
     living, gone = [], []
     seen = np.zeros(0, np.int64)
     for store in stores:
-        every = _documents(store)
+        every = store.sorted_documents().between(0, 1)
         left = store.left(every)
         left = left.filter(pa.array(~np.isin(left["key"].to_numpy(), seen)))
         keys = left["key"].to_numpy()
@@ -80,73 +97,60 @@ def _living(stores: Sequence[Store]) -> tuple[list[pa.Table], list[NDArray[np.in
     return living, gone
 
 
-def _documents(store: Store) -> pa.Table:
-    tables = [DOCUMENT_FIELDS.empty_table()]
-    with ExitStack() as stack:
-        for address, _ in parquet_files(f"{store.path}/documents"):
-            parquet = open_parquet(address, stack)
-            assert parquet is not None, address  # it was listed
-            tables.append(parquet.read(DOCUMENT_FIELDS.names).cast(DOCUMENT_FIELDS))
-    return pa.concat_tables(tables)
-
-
 def _copy_shingles(stores: Sequence[Store], living: Sequence[pa.Table], out: str) -> pa.Table:
-    """Write the shingles of the documents that stay to `out`, and say where they lie now."""
-    filesystem, folder = fsspec.url_to_fs(f"{out}/shingles")
-    filesystem.makedirs(folder, exist_ok=True)
+    """Bring the shingles of the documents that stay to `out`, and say where they lie now."""
+    folder = f"{out}/shingles"
     tables = [DOCUMENT_FIELDS.empty_table()]
-    pieces: list[bytes] = []
-    number, size = 0, 0
+    loose = ShingleFiles(folder)  # of small files, and of such that hold documents that are gone
     for store, documents in zip(stores, living, strict=True):
-        for name, rows in _by_file(documents):
-            if size >= SHINGLES_BYTES:
-                filesystem.pipe_file(f"{folder}/{number:05d}.bin", b"".join(pieces))
-                pieces, number, size = [], number + 1, 0
-            source, local = fsspec.url_to_fs(store.shingles(name))
-            content = source.cat_file(local)
-            starts, lengths = rows["offset"].to_numpy(), rows["length"].to_numpy()
-            ends = np.cumsum(lengths)
-            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-                pieces.append(content[start : start + length])
-            columns = [
-                rows["key"],
-                rows["doc_id"],
-                pa.array([f"{number:05d}.bin"] * len(rows)),
-                pa.array(size + ends - lengths),
-                rows["length"],
-            ]
-            tables.append(pa.table(columns, schema=DOCUMENT_FIELDS))
-            size += int(ends[-1])
-    filesystem.pipe_file(f"{folder}/{number:05d}.bin", b"".join(pieces))
-    return pa.concat_tables(tables)
+        for name, rows in by_file(documents):
+            address = store.shingles(name)
+            size = _size(address)
+            bounds = np.concatenate([[0], np.cumsum(rows["length"].to_numpy())])
+            if bounds[-1] == size > SMALL_BYTES:
+                copy_file(address, f"{folder}/{name}")
+                tables.append(rows)
+            else:
+                content = np.frombuffer(read_ranges(address, [0], [size])[0], np.uint8)
+                own = pieces(content, rows["offset"].to_numpy(), bounds)
+                tables += loose.add(rows["key"], rows["doc_id"], own, bounds)
+    return pa.concat_tables([*tables, *loose.flush()])
 
 
-def _by_file(documents: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """The files of shingles in order of name, each with its documents in order of their place."""
-    documents = documents.sort_by([("file", "ascending"), ("offset", "ascending")])
-    start = 0
-    for run in pc.value_counts(documents["file"]).to_pylist():  # in order of first appearance
-        yield run["values"], documents.slice(start, run["counts"])
-        start += run["counts"]
+def _size(address: str) -> int:
+    filesystem, local = fsspec.url_to_fs(address)
+    try:
+        return int(filesystem.size(local))
+    except FileNotFoundError as error:
+        raise UserError(f"{address}: is not there: make the signature store anew") from error
 
 
-def _merge_part(
-    stores: Sequence[Store], gone: Sequence[NDArray[np.int64]], part: int, out: str
+def _write_documents(documents: pa.Table, out: str) -> tuple[int, ...]:
+    """Write the files of documents; how many rows each holds."""
+    files = number_of_files(len(documents), DOCUMENT_FILES)
+    numbers = pa.array(file_numbers(documents["key"].to_numpy(), files))
+    counts = []
+    for number in range(files):
+        own = documents.filter(pc.equal(numbers, number)) if files > 1 else documents
+        counts.append(len(own))
+        if len(own):
+            write_documents(own, out, number)
+    return tuple(counts)
+
+
+def _merge_records(
+    stores: Sequence[Store], gone: Sequence[NDArray[np.int64]], number: int, files: int, out: str
 ) -> int:
-    """Write one part of the buckets of all stores; how many records it holds."""
-    name = f"records/{part:05d}.parquet"
-    tables = []
-    with ExitStack() as stack:
-        for store, keys in zip(stores, gone, strict=True):
-            parquet = open_parquet(f"{store.path}/{name}", stack)
-            if parquet is not None:
-                table = parquet.read(list(RECORDS), use_threads=False)
-                if len(keys):
-                    table = table.filter(pa.array(~np.isin(table["key"].to_numpy(), keys)))
-                tables.append(table)
-    if not any(map(len, tables)):
-        return 0
+    """Write file `number` of `files` of the records of all stores; how many it holds."""
+    tables = [RECORD_FIELDS.empty_table()]
+    for store, keys in zip(stores, gone, strict=True):
+        records = store.sorted_records()
+        table = records.between(number, files)
+        records.close()
+        if len(keys):
+            table = table.filter(pa.array(~np.isin(table["key"].to_numpy(), keys)))
+        tables.append(table)
     table = pa.concat_tables(tables)
-    order = np.lexsort((table["key"].to_numpy(), table["hash"].to_numpy()))
-    write_parquet(table.take(pa.array(order)), f"{out}/{name}")
-    return len(order)
+    if len(table):
+        write_records(table, out, number)
+    return len(table)

@@ -63,3 +63,15 @@ def unpacked_sets(data, bounds, tokens, starts, packed):  # type: ignore[no-unty
                     n += 1
         ends[d + 1] = n
     return out[:n], ends
+
+
+@numba.njit(cache=True, nogil=True)
+def pieces(data, starts, bounds):  # type: ignore[no-untyped-def]
+    """Pieces of `data`, one after the other: the i-th, from starts[i] on, fills
+    [bounds[i], bounds[i + 1]) of what comes back.
+    """
+    out = np.empty(bounds[-1], np.uint8)
+    for i in range(starts.size):
+        for b in range(bounds[i + 1] - bounds[i]):
+            out[bounds[i] + b] = data[starts[i] + b]
+    return out

@@ -1,8 +1,17 @@
-"""The Parquet files of a signature store: written whole or not at all, read in parts."""
+"""The files of a signature store: written whole or not at all, and looked up in narrow pieces.
 
+What is looked up lies in Parquet files that are sorted by a 64-bit number and parted by its highest
+bits. Opening a file costs more than reading a hundred thousand numbers, so files are few and large:
+a small store has one of a kind. Each row group's bounds stand in the footer, and only the groups in
+which a wanted number can lie are read.
+"""
+
+import hashlib
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import fsspec
@@ -11,21 +20,130 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROW_GROUP = 16_384  # rows: what is read for one hash that is looked up, 128 kB
+from corpus.settings import UserError
+
+ROW_GROUP = 16_384  # rows: what is read for one number that is looked up, 128 kB
+FILE_ROWS = 1 << 21  # a file is written by one task, which holds 64 MB of records for it
+DOCUMENT_FILES = 256  # at the most; of records, one for each part of the buckets
+SHINGLES_BYTES = 16 << 20  # of shingles in a file, where they suffice
+
+# What is stored of a document and bucket, in order of the hash and the key.
+RECORD_FIELDS = pa.schema(
+    [
+        ("hash", pa.uint64()),
+        ("key", pa.int64()),
+        ("sketch0", pa.uint64()),
+        ("sketch1", pa.uint64()),
+    ]
+)
+
+# What is stored of a document besides its buckets, in order of the key: where its shingles lie.
+DOCUMENT_FIELDS = pa.schema(
+    [
+        ("key", pa.int64()),
+        ("doc_id", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+    ]
+)
 
 
-def write_parquet(table: pa.Table, address: str) -> None:
+def write_file(data: bytes, address: str) -> None:
     """Write a file such that it is there whole or not at all, however often a task is tried."""
     filesystem, local = fsspec.url_to_fs(address)
     filesystem.makedirs(local.rsplit("/", 1)[0], exist_ok=True)
+    partial = f"{local}.{uuid.uuid4().hex}.partial"
+    filesystem.pipe_file(partial, data)
+    filesystem.mv(partial, local)
+
+
+def write_named(data: bytes, folder: str) -> str:
+    """Write a file under a name that follows from its content; the name.
+
+    A task that is tried again on rows in another order writes another file, and none that is in
+    use already changes.
+    """
+    name = f"{hashlib.blake2b(data, digest_size=16).hexdigest()}.bin"
+    write_file(data, f"{folder}/{name}")
+    return name
+
+
+class ShingleFiles:
+    """Writes packed shingles to files of some size, and says where each document's lie."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._data: list[NDArray[np.uint8]] = []
+        self._places: list[pa.Table] = []
+        self._size = 0
+
+    def add(
+        self, keys: pa.Array, doc_ids: pa.Array, data: NDArray[np.uint8], bounds: NDArray[np.int64]
+    ) -> list[pa.Table]:
+        """Add documents, the i-th with data[bounds[i]:bounds[i + 1]]; what is written of them."""
+        self._data.append(data)
+        offsets = pa.array(bounds[:-1] + self._size)
+        columns = [keys, doc_ids, pa.nulls(len(keys), pa.string()), offsets, np.diff(bounds)]
+        self._places.append(pa.table(columns, schema=DOCUMENT_FIELDS))
+        self._size += len(data)
+        return self.flush() if self._size >= SHINGLES_BYTES else []
+
+    def flush(self) -> list[pa.Table]:
+        """Write what is held; its documents (DOCUMENT_FIELDS)."""
+        if not self._places:
+            return []
+        places = pa.concat_tables(self._places)
+        name = write_named(np.concatenate(self._data).tobytes(), self.folder)
+        self._data, self._places, self._size = [], [], 0
+        names = pa.repeat(pa.scalar(name), len(places))
+        return [places.set_column(places.schema.get_field_index("file"), "file", names)]
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copy a file to another address, whole or not at all."""
+    filesystem, local = fsspec.url_to_fs(source)
+    other, there = fsspec.url_to_fs(target)
+    if filesystem is not other:
+        write_file(filesystem.cat_file(local), target)
+        return
+    other.makedirs(there.rsplit("/", 1)[0], exist_ok=True)
+    partial = f"{there}.{uuid.uuid4().hex}.partial"
+    other.cp_file(local, partial)  # no byte passes through this process
+    other.mv(partial, there)
+
+
+def write_records(records: pa.Table, path: str, number: int) -> None:
+    """Write file `number` of the records (RECORD_FIELDS, in any order) of the store at `path`."""
+    hashes, keys = records["hash"].to_numpy(), records["key"].to_numpy()
+    order = np.argsort(hashes, kind="stable")  # quick where few sorted runs follow each other
+    ordered = hashes[order]
+    same = np.zeros(len(order) + 1, np.bool_)
+    same[1:-1] = ordered[1:] == ordered[:-1]
+    shared = np.flatnonzero(same[1:] | same[:-1])
+    several = order[shared]
+    order[shared] = several[np.lexsort((keys[several], hashes[several]))]
+    write_parquet(records.take(pa.array(order)), f"{path}/records/{file_name(number)}")
+
+
+def write_documents(documents: pa.Table, path: str, number: int) -> None:
+    """Write file `number` of the documents (DOCUMENT_FIELDS, in any order) of the store."""
+    documents = documents.sort_by([("key", "ascending"), ("doc_id", "ascending")])
+    write_parquet(documents, f"{path}/documents/{file_name(number)}", ["file"])
+
+
+def write_parquet(table: pa.Table, address: str, repeated: Sequence[str] = ()) -> None:
+    """Write a table in row groups of ROW_GROUP; the columns `repeated` hold few values often."""
     buffer = pa.BufferOutputStream()
     # Hashes do not compress: stored plainly, the column is read as fast as the disk gives it.
     pq.write_table(
-        table, buffer, compression="none", use_dictionary=False, row_group_size=ROW_GROUP
+        table,
+        buffer,
+        compression="none",
+        use_dictionary=list(repeated) or False,
+        row_group_size=ROW_GROUP,
     )
-    partial = f"{local}.{uuid.uuid4().hex}.partial"
-    filesystem.pipe_file(partial, buffer.getvalue().to_pybytes())
-    filesystem.mv(partial, local)
+    write_file(buffer.getvalue().to_pybytes(), address)
 
 
 def cleared(path: str) -> None:
@@ -37,53 +155,178 @@ def cleared(path: str) -> None:
         filesystem.rm(local, recursive=True)
 
 
-def open_parquet(address: str, stack: ExitStack) -> pq.ParquetFile | None:
-    """A Parquet file at any fsspec address, open until `stack` closes; None if there is none."""
+def open_parquet(address: str, rows: int, stack: ExitStack) -> pq.ParquetFile:
+    """A Parquet file of `rows` rows at any fsspec address, open until `stack` closes.
+
+    Raises:
+        UserError: it is not there, cannot be read, or has other rows.
+    """
     try:
         if urlsplit(address).scheme in ("", "file"):  # Arrow opens these itself, which is quicker
             local = address.removeprefix("file://")
-            return stack.enter_context(pq.ParquetFile(local, pre_buffer=False))
-        return pq.ParquetFile(stack.enter_context(fsspec.open(address, "rb")))
-    except FileNotFoundError:
-        return None
+            file = stack.enter_context(pq.ParquetFile(local, pre_buffer=False))
+        else:
+            file = pq.ParquetFile(stack.enter_context(fsspec.open(address, "rb")))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(
+            f"{address}: cannot be read as Parquet: {error}; make the signature store anew"
+        ) from error
+    if file.metadata.num_rows != rows:
+        raise UserError(
+            f"{address}: holds {file.metadata.num_rows} rows, and store.json says {rows}: make the "
+            "signature store anew"
+        )
+    return file
 
 
-def rows_with(
-    address: str, column: str, wanted: NDArray[np.generic], columns: Sequence[str]
-) -> list[pa.Table]:
-    """The rows of a Parquet file whose number in `column` is one of `wanted`: `columns` of them.
+def number_of_files(rows: int, most: int) -> int:
+    """How many files `rows` are parted into: a power of two, `most` at the most."""
+    return min(most, 1 << max(0, -(-rows // FILE_ROWS) - 1).bit_length())
 
-    `wanted` are sorted and distinct. Only row groups in whose range one of them lies are read,
-    and of these first the one column; a file that is not there has no rows.
+
+SIGN = np.uint64(1 << 63)
+
+
+def file_numbers(values: NDArray[Any], files: int) -> NDArray[np.int64]:
+    """The file of each 64-bit number, of `files` (a power of two): its highest bits, in order."""
+    bits = files.bit_length() - 1
+    if bits == 0:
+        return np.zeros(len(values), np.int64)
+    unsigned = values if values.dtype == np.uint64 else values.view(np.uint64) ^ SIGN
+    return (unsigned >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def file_name(number: int) -> str:
+    """The name of one of the files."""
+    return f"{number:05d}.parquet"
+
+
+@dataclass
+class _File:
+    """A file that is open, and what the numbers in each of its row groups lie between."""
+
+    number: int
+    stack: ExitStack
+    parquet: pq.ParquetFile
+    first: NDArray[Any]
+    last: NDArray[Any]
+
+
+@dataclass
+class _Group:
+    """A row group: its sorted numbers, and the other columns once they are asked for."""
+
+    number: int
+    values: NDArray[Any]
+    rows: pa.Table | None = None
+
+
+class SortedRows:
+    """The rows of sorted Parquet files, by a number of theirs.
+
+    One file is open and one row group in memory: who asks in ascending order reads nothing twice.
     """
-    found: list[pa.Table] = []
-    with ExitStack() as stack:
-        parquet = open_parquet(address, stack)
-        if parquet is None or parquet.metadata.num_rows == 0:
+
+    def __init__(self, folder: str, rows: Sequence[int], schema: pa.Schema) -> None:
+        """`rows` of each file in `folder`; the first of the columns `schema` is the number."""
+        self.folder = folder
+        self.rows = rows
+        self.schema = schema
+        self.column = schema.names[0]
+        self._file: _File | None = None
+        self._group: _Group | None = None
+
+    def rows_with(self, wanted: NDArray[Any]) -> list[pa.Table]:
+        """The rows whose number is one of `wanted` (sorted, distinct), in parts, none empty."""
+        found: list[pa.Table] = []
+        if not len(wanted):
             return found
-        place = parquet.schema_arrow.get_field_index(column)
-        for group in range(parquet.metadata.num_row_groups):
-            near = wanted
-            bounds = parquet.metadata.row_group(group).column(place).statistics
-            if bounds is not None and bounds.has_min_max:
-                limits = np.array([bounds.min, bounds.max], wanted.dtype)
-                first = np.searchsorted(wanted, limits[0], "left")
-                near = wanted[first : np.searchsorted(wanted, limits[1], "right")]
-            if not len(near):
-                continue
-            one = parquet.read_row_group(group, columns=[column], use_threads=False)
-            rows = rows_equal(one[column].to_numpy(), near)
-            if len(rows):
-                whole = parquet.read_row_group(group, columns=list(columns), use_threads=False)
-                found.append(whole.take(pa.array(rows)))
-    return found
+        group = self._group
+        if group is not None and group.values[0] < wanted[0] and wanted[-1] < group.values[-1]:
+            return self._found(group, wanted, found)  # in most look-ups by far
+        low, high = file_numbers(wanted[[0, -1]], len(self.rows)).tolist()
+        for number in range(low, high + 1):
+            if self.rows[number]:
+                file = self._open(number)
+                starts = wanted.searchsorted(file.first, "left")
+                stops = wanted.searchsorted(file.last, "right")
+                for place in np.flatnonzero(starts < stops).tolist():
+                    near = wanted[starts[place] : stops[place]]
+                    self._found(self._read(file, place), near, found)
+        return found
 
+    def between(self, number: int, files: int) -> pa.Table:
+        """The rows that are in file `number` of `files`, however many the rows lie in here."""
+        own = len(self.rows)
+        several = max(1, own // files)
+        first = number * own // files
+        parts = [self.schema.empty_table()]
+        for place in range(first, first + several):
+            if self.rows[place]:
+                parts.append(self._cut(self._open(place), number, files))
+        return pa.concat_tables(parts)
 
-def rows_equal(values: NDArray[np.generic], wanted: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Which of `values` are among the sorted, distinct `wanted`, ordered by them: int64 places."""
-    order = np.argsort(values, kind="stable")  # linear where they are sorted already
-    first = np.searchsorted(values, wanted, "left", order)
-    lengths = np.searchsorted(values, wanted, "right", order) - first
-    ends = np.cumsum(lengths)  # places first[i] to last[i] of every i, one after the other
-    places = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths) + np.repeat(first, lengths)
-    return order[places]
+    def close(self) -> None:
+        """Close what is open."""
+        if self._file is not None:
+            self._file.stack.close()
+        self._file = self._group = None
+
+    def _found(self, group: _Group, wanted: NDArray[Any], found: list[pa.Table]) -> list[pa.Table]:
+        """Append to `found` the rows of `group` that are `wanted`, which lie in its bounds."""
+        first = group.values.searchsorted(wanted, "left")
+        there = np.flatnonzero(group.values[first] == wanted)
+        if len(there):
+            first = first[there]
+            last = group.values.searchsorted(wanted[there], "right")
+            lengths = last - first
+            ends = np.cumsum(lengths)  # places first[i] to last[i] of every i, one after the other
+            places = np.arange(ends[-1]) + np.repeat(first - ends + lengths, lengths)
+            if group.rows is None:
+                assert self._file is not None  # it holds the group
+                group.rows = self._columns(self._file, [group.number], self.schema.names)
+            found.append(group.rows.take(pa.array(places)))
+        return found
+
+    def _open(self, number: int) -> _File:
+        if self._file is not None and self._file.number == number:
+            return self._file
+        self.close()
+        stack = ExitStack()
+        address = f"{self.folder}/{file_name(number)}"
+        parquet = open_parquet(address, self.rows[number], stack)
+        metadata = parquet.metadata
+        place = parquet.schema_arrow.get_field_index(self.column)
+        bounds = [
+            metadata.row_group(group).column(place).statistics
+            for group in range(metadata.num_row_groups)
+        ]
+        kind = self.schema.field(self.column).type.to_pandas_dtype()
+        first = np.array([bound.min for bound in bounds], kind)
+        last = np.array([bound.max for bound in bounds], kind)
+        self._file = _File(number, stack, parquet, first, last)
+        return self._file
+
+    def _read(self, file: _File, number: int) -> _Group:
+        if self._group is None or self._group.number != number:
+            values = self._columns(file, [number], [self.column])[self.column]
+            self._group = _Group(number, values.to_numpy())
+        return self._group
+
+    def _cut(self, file: _File, number: int, files: int) -> pa.Table:
+        starts, stops = (file_numbers(bounds, files) for bounds in (file.first, file.last))
+        groups = np.flatnonzero((starts <= number) & (number <= stops)).tolist()
+        table = self._columns(file, groups, self.schema.names)
+        numbers = file_numbers(table[self.column].to_numpy(), files)
+        start = int(numbers.searchsorted(number, "left"))
+        return table.slice(start, int(numbers.searchsorted(number, "right")) - start)
+
+    def _columns(self, file: _File, groups: list[int], names: list[str]) -> pa.Table:
+        try:
+            table = file.parquet.read_row_groups(groups, columns=names, use_threads=False)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(
+                f"{self.folder}/{file_name(file.number)}: cannot be read as Parquet: {error}; make "
+                "the signature store anew"
+            ) from error
+        return table.select(names)

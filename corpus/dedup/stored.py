@@ -5,8 +5,10 @@ a bucket with its own.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import fsspec
@@ -18,26 +20,16 @@ from pydantic import ValidationError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from corpus.dedup.buckets import PARTS
 from corpus.dedup.normal import Shingling
-from corpus.dedup.packing import unpacked_sets
+from corpus.dedup.packing import pieces, unpacked_sets
 from corpus.dedup.sets import ShingleSets, shingle_sets
-from corpus.dedup.store_files import rows_with
-from corpus.scan import parquet_files
+from corpus.dedup.store_files import DOCUMENT_FIELDS, RECORD_FIELDS, SortedRows
+from corpus.records import write_json
 from corpus.settings import Settings, UserError
 
-FORMAT = 1
-
-# What is stored of a document besides its buckets: where its shingles lie.
-DOCUMENT_FIELDS = pa.schema(
-    [
-        ("key", pa.int64()),
-        ("doc_id", pa.string()),
-        ("file", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-    ]
-)
+FORMAT = 2
+READERS = 16  # stores that are read at once where each answer is waited for
+NEAR = 1 << 15  # bytes between two sets of shingles that are read over rather than skipped
 
 
 class Measure(Settings):
@@ -49,7 +41,13 @@ class Measure(Settings):
     seed: int = 1
     bands: int
     rows: int
-    parts: int = PARTS
+
+
+class Rows(Settings):
+    """How many rows each file holds: `corpus.dedup.store_files` says which rows."""
+
+    records: tuple[int, ...]
+    documents: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,28 @@ class Store:
 
     path: str
     measure: Measure
-    documents: int
+    rows: Rows
     removed: frozenset[str]
 
     def records(self, part: int, hashes: NDArray[np.uint64]) -> list[pa.Table]:
-        """The records (hash, key, sketch0, sketch1) of a part whose hash is one of `hashes`.
+        """The records (RECORD_FIELDS) of a part of the buckets whose hash is one of `hashes`.
 
-        `hashes` are sorted and distinct.
+        `hashes` are sorted and distinct. Asked for in order of the parts, no part of the store is
+        read twice.
         """
-        names = ["hash", "key", "sketch0", "sketch1"]
-        return rows_with(f"{self.path}/records/{part:05d}.parquet", "hash", hashes, names)
+        return self._looked_up.rows_with(hashes)
 
     def members(self, keys: NDArray[np.int64]) -> pa.Table:
-        """What is stored (`DOCUMENT_FIELDS`) of the documents with one of the sorted `keys`."""
-        tables = [DOCUMENT_FIELDS.empty_table()]
-        for address, _ in parquet_files(f"{self.path}/documents"):
-            tables += rows_with(address, "key", keys, DOCUMENT_FIELDS.names)
-        return self.left(pa.concat_tables([table.cast(DOCUMENT_FIELDS) for table in tables]))
+        """What is stored (DOCUMENT_FIELDS) of the documents with one of the sorted `keys`."""
+        rows = self.sorted_documents()
+        tables = rows.rows_with(np.unique(keys))
+        rows.close()
+        return self.left(pa.concat_tables([DOCUMENT_FIELDS.empty_table(), *tables]))
+
+    @property
+    def documents(self) -> int:
+        """How many documents it holds, those that were taken out too."""
+        return sum(self.rows.documents)
 
     def left(self, documents: pa.Table) -> pa.Table:
         """Those of some stored documents that were not taken out."""
@@ -85,14 +88,29 @@ class Store:
 
     def shingles(self, file: str) -> str:
         """Where a file of shingles lies, though the store was moved since it was made."""
-        return f"{self.path}/shingles/{file.rsplit('/', 1)[-1]}"
+        return f"{self.path}/shingles/{file}"
+
+    def sorted_records(self) -> SortedRows:
+        """The records, to be read."""
+        return SortedRows(f"{self.path}/records", self.rows.records, RECORD_FIELDS)
+
+    def sorted_documents(self) -> SortedRows:
+        """The documents, to be read."""
+        return SortedRows(f"{self.path}/documents", self.rows.documents, DOCUMENT_FIELDS)
+
+    @cached_property
+    def _looked_up(self) -> SortedRows:
+        return self.sorted_records()  # one a task: a footer is read once, not for every part
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # no open file
 
 
 def open_store(path: str) -> Store:
     """The store at `path`.
 
     Raises:
-        UserError: there is none, or its description cannot be read.
+        UserError: there is none, its description cannot be read, or it is of another format.
     """
     content = read_json(f"{path}/store.json")
     if content is None:
@@ -100,12 +118,28 @@ def open_store(path: str) -> Store:
             f"{path}: is no signature store: `python -m corpus.dedup.store make` makes one"
         )
     try:
+        written = content["measure"]["format"]
+        if written != FORMAT:
+            raise UserError(
+                f"{path}: is a signature store of format {written}, and only format {FORMAT} is "
+                "read: make it anew of its run's documents, `python -m corpus.dedup.store make`"
+            )
         made = Measure.model_validate(content["measure"])
-        documents = int(content["documents"])
-    except (KeyError, ValidationError) as error:
-        raise UserError(f"{path}: store.json cannot be read: {error}") from error
+        rows = Rows.model_validate(content["rows"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"{path}/store.json: cannot be read: {error}; make the signature store anew"
+        ) from error
     removed = frozenset(read_json(f"{path}/removed.json") or [])
-    return Store(path.rstrip("/"), made, documents, removed)
+    return Store(path.rstrip("/"), made, rows, removed)
+
+
+def finish_store(path: str, measure: Measure, rows: Rows) -> dict[str, int]:
+    """Write store.json, which makes a store of the files at `path`; the numbers in it."""
+    numbers = {"documents": sum(rows.documents), "records": sum(rows.records)}
+    content = {"measure": measure.model_dump(mode="json"), "rows": rows.model_dump(mode="json")}
+    write_json(f"{path}/store.json", {**content, **numbers})
+    return numbers
 
 
 def open_stores(paths: Sequence[str], measure: Measure) -> list[Store]:
@@ -153,17 +187,21 @@ def stored_members(
     if isinstance(found, DataFrame):
         return _joined_members(spark, stores, found)
     known = found["key"].to_numpy()  # sorted
-    tables = []
-    for number, store in enumerate(stores):
+
+    def members(number: int) -> pa.Table:
+        store = stores[number]
         own = store.members(np.sort(stored_key(known, number)))
         keys = stored_key(own["key"].to_numpy(), number)
         table = found.take(pa.array(np.searchsorted(known, keys)))
         for name in ("doc_id", "offset", "length"):
             table = table.append_column(name, own[name])
-        files = [store.shingles(file) for file in own["file"].to_pylist()]
-        table = table.append_column("file", pa.array(files, pa.string()))
+        folder = pa.scalar(store.shingles(""))
+        table = table.append_column("file", pc.binary_join_element_wise(folder, own["file"], ""))
         stored = pa.array(np.full(len(own), number + 1, np.int32))
-        tables.append(table.append_column("stored", stored))
+        return table.append_column("stored", stored)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(members, range(len(stores))))
     # Spark takes an empty chunk for the end of a table.
     return spark.createDataFrame(pa.concat_tables(tables).combine_chunks())
 
@@ -173,8 +211,7 @@ def _joined_members(spark: SparkSession, stores: Sequence[Store], grouped: DataF
     for number, store in enumerate(stores):
         documents = spark.read.parquet(f"{store.path}/documents")
         own = documents.withColumn("key", F.col("key").bitwiseXOR(F.lit(_salt(number))))
-        folder = F.lit(f"{store.path}/shingles/")
-        own = own.withColumn("file", F.concat(folder, F.substring_index("file", "/", -1)))
+        own = own.withColumn("file", F.concat(F.lit(store.shingles("")), "file"))
         if store.removed:
             removed = pa.table({"doc_id": sorted(store.removed)})
             own = own.join(F.broadcast(spark.createDataFrame(removed)), "doc_id", "left_anti")
@@ -190,25 +227,65 @@ def mixed_sets(table: pa.Table, shingling: Shingling) -> ShingleSets:
     """The sets of documents with a text, or else with a file, offset and length, in 32 bits."""
     fresh = shingle_sets(pa.concat_arrays(table["text"].chunks), shingling)
     is_stored = table["file"].is_valid().to_numpy()
-    blobs: list[bytes] = [b""] * len(table)
-    opened: dict[str, fsspec.core.OpenFile] = {}
-    places = zip(*(table[name].to_pylist() for name in ("file", "offset", "length")), strict=True)
-    for row, (path, offset, length) in enumerate(places):
-        if path is not None:
-            if path not in opened:
-                opened[path] = fsspec.open(path, "rb").open()
-            opened[path].seek(offset)
-            blobs[row] = opened[path].read(length)
-    for file in opened.values():
-        file.close()
+    data, bounds = _packed(table.filter(table["file"].is_valid()))
+    lengths = np.zeros(len(table), np.int64)
+    lengths[is_stored] = np.diff(bounds)
     tokens, starts = unpacked_sets(
-        np.frombuffer(b"".join(blobs), np.uint8),
-        np.concatenate([[0], np.cumsum([len(blob) for blob in blobs])]),
-        fresh.tokens,
-        fresh.starts,
-        is_stored,
+        data, np.concatenate([[0], np.cumsum(lengths)]), fresh.tokens, fresh.starts, is_stored
     )
     return ShingleSets(tokens, starts)
+
+
+def _packed(places: pa.Table) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The packed sets at the given places (file, offset, length): (data, bounds [places + 1])."""
+    lengths = places["length"].to_numpy()
+    places = places.append_column("place", pa.array(np.arange(len(places))))
+    starts = np.empty(len(places), np.int64)  # in what is read
+    read: list[bytes] = []
+    size = 0
+    for address, own in by_file(places.select(["file", "offset", "length", "place"])):
+        offsets = own["offset"].to_numpy()
+        ends = offsets + own["length"].to_numpy()
+        # What lies near to each other is read at once.
+        runs = np.append(0, np.flatnonzero(offsets[1:] > ends[:-1] + NEAR) + 1)
+        firsts, stops = offsets[runs], ends[np.append(runs[1:], len(own)) - 1]
+        moved = size + np.cumsum(stops - firsts) - stops  # from the file's places to those in read
+        starts[own["place"].to_numpy()] = offsets + np.repeat(
+            moved, np.diff(np.append(runs, len(own)))
+        )
+        read += read_ranges(address, firsts.tolist(), stops.tolist())
+        size += int((stops - firsts).sum())
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    return pieces(np.frombuffer(b"".join(read), np.uint8), starts, bounds), bounds
+
+
+def by_file(places: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    """The files of shingles in order of name, each with its rows in order of their place."""
+    places = places.sort_by([("file", "ascending"), ("offset", "ascending")])
+    start = 0
+    for run in pc.value_counts(places["file"]).to_pylist():  # in order of first appearance
+        yield run["values"], places.slice(start, run["counts"])
+        start += run["counts"]
+
+
+def read_ranges(address: str, starts: list[int], stops: list[int]) -> list[bytes]:
+    """The bytes of a file from each start to each stop.
+
+    Raises:
+        UserError: the file is not there or too short.
+    """
+    filesystem, local = fsspec.url_to_fs(address)
+    read = filesystem.cat_ranges([local] * len(starts), starts, stops, on_error="return")
+    for start, stop, content in zip(starts, stops, read, strict=True):
+        if isinstance(content, FileNotFoundError) or (
+            not isinstance(content, BaseException) and len(content) != stop - start
+        ):
+            raise UserError(
+                f"{address}: bytes {start} to {stop} are not there: make the signature store anew"
+            )
+        if isinstance(content, BaseException):
+            raise content
+    return list(read)
 
 
 def read_json(address: str) -> Any:

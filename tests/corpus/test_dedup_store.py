@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from corpus.dedup import store, store_files, stored
-from corpus.dedup.keys import document_keys
+from corpus.dedup import merging, store, store_files, stored
 from corpus.dedup.merging import merge_stores
 from corpus.dedup.minhash import Bands, MinHashConfig, deduplicate, measure_of
 from corpus.dedup.packing import packed_sets, unpacked_sets
@@ -124,11 +123,6 @@ def test_merged_stores_judge_as_the_several(spark: SparkSession, tmp_path: Path)
     (tmp_path / "b").rename(tmp_path / "moved")
     store.main(["merge", paths[0], str(tmp_path / "moved"), again])
     assert files(Path(out)) == files(Path(again))
-    numbers = stored.read_json(f"{out}/store.json")
-    assert (numbers["documents"], numbers["records"]) == (39, 39 * numbers["measure"]["bands"])
-    merged = stored.open_store(out)
-    left = merged.members(np.sort(document_keys(pa.array([doc_id for doc_id, _, _ in rows]))))
-    assert sorted(left["doc_id"].to_pylist()) == [f"{n:04d}" for n in range(40) if n != 3]
 
     def verdicts(against: list[str]) -> dict[str, tuple[str, float]]:
         decided = deduplicate(frame(spark, rows), MinHashConfig(against=tuple(against)))
@@ -138,6 +132,48 @@ def test_merged_stores_judge_as_the_several(spark: SparkSession, tmp_path: Path)
     several = verdicts([paths[0], str(tmp_path / "moved")])
     assert verdicts([out]) == several
     assert len(several) > 40
+
+
+def test_a_merged_store_is_one_store_of_all(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(f"{n:04d}", text, "s") for n, text in enumerate(texts(60))]
+    kept = [doc_id for doc_id, _, _ in rows if doc_id != "0003"]
+    parts = [str(tmp_path / name) for name in ("a", "b")]
+    out, one, large, copied = (str(tmp_path / name) for name in ("out", "one", "large", "copied"))
+    leave(frame(spark, rows[:30]), [row[0] for row in rows[:30]], parts[0], MinHashConfig())
+    leave(frame(spark, rows[25:]), [row[0] for row in rows[25:]], parts[1], MinHashConfig())
+    leave(frame(spark, rows), kept, one, MinHashConfig())
+    store.remove(parts[0], ["0003"])
+    merge_stores(parts, out)
+    assert content(out) == content(one)
+    assert len(content(one)[1]) == 59
+
+    monkeypatch.setattr(store_files, "FILE_ROWS", 100)  # files of records and of documents
+    monkeypatch.setattr(merging, "SMALL_BYTES", 0)  # files of shingles are copied as they are
+    merge_stores([one], large)
+    assert len(stored.open_store(large).rows.records) == 16
+    assert content(large) == content(one)
+    assert files(Path(large, "shingles")) == files(Path(one, "shingles"))
+    monkeypatch.undo()
+    merge_stores([large], copied)
+    assert files(Path(copied, "records")) == files(Path(one, "records"))
+
+
+def content(path: str) -> tuple[pa.Table, dict[str, list[int]]]:
+    """The records of a store, and the shingles of its documents by their doc_id."""
+    opened = stored.open_store(path)
+    documents = opened.sorted_documents().between(0, 1)
+    assert documents["key"].to_numpy().tolist() == sorted(documents["key"].to_pylist())
+    addresses = pa.array([opened.shingles(file) for file in documents["file"].to_pylist()])
+    text = pa.nulls(len(documents), pa.string())
+    places = pa.table({**{n: documents[n] for n in ("offset", "length")}, "file": addresses})
+    sets = stored.mixed_sets(places.append_column("text", text), opened.measure.shingle)
+    ends = zip(sets.starts[:-1], sets.starts[1:], strict=True)
+    shingles = [sets.tokens[start:end].tolist() for start, end in ends]
+    assert all(shingles)
+    ids = documents["doc_id"].to_pylist()
+    return opened.sorted_records().between(0, 1), dict(zip(ids, shingles, strict=True))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -155,20 +191,58 @@ def test_stores_that_cannot_be_one_are_not_merged(spark: SparkSession, tmp_path:
     assert stored.open_store(other).documents == 1
 
 
-def test_rows_are_found_in_any_row_group(tmp_path: Path) -> None:
+def test_a_damaged_store_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    leave(frame(spark, [("a", "一" * 20, "s")]), ["a"], str(path), MinHashConfig())
+    hashes = stored.open_store(str(path)).sorted_records().between(0, 1)["hash"].to_numpy()
+    records = path / "records" / "00000.parquet"
+    whole = records.read_bytes()
+    records.write_bytes(whole[:-40])
+    with pytest.raises(UserError, match=r"records/00000[.]parquet: cannot be read as Parquet"):
+        stored.open_store(str(path)).records(0, hashes)
+    store_files.write_records(store_files.RECORD_FIELDS.empty_table(), str(path), 0)
+    with pytest.raises(UserError, match=r"00000[.]parquet: holds 0 rows, and store.json says 16"):
+        stored.open_store(str(path)).records(0, hashes)
+    records.unlink()
+    with pytest.raises(UserError, match=r"records/00000[.]parquet: cannot be read as Parquet"):
+        merge_stores([str(path)], str(tmp_path / "out"))
+    (shingles,) = path.glob("shingles/*.bin")
+    with pytest.raises(UserError, match="bytes 0 to 9999 are not there"):
+        stored.read_ranges(str(shingles), [0], [9999])
+
+    described = (path / "store.json").read_text()
+    (path / "store.json").write_text(described.replace('"format": 2', '"format": 1'))
+    with pytest.raises(UserError, match=r"is a signature store of format 1, .* make it anew"):
+        stored.open_stores([str(path)], measure_of(MinHashConfig()))
+
+
+@pytest.mark.parametrize(("files", "scheme"), [(1, ""), (4, "memory:/")])
+def test_rows_are_found_in_any_row_group(tmp_path: Path, files: int, scheme: str) -> None:
     rng = np.random.default_rng(2)
-    numbers = rng.integers(0, 2**64, 40_000, dtype=np.uint64)  # three row groups
-    numbers[-1] = numbers[0]
-    path = str(tmp_path / "folder" / "rows.parquet")
-    for values in (numbers, np.sort(numbers)):
-        table = pa.table({"hash": values, "place": np.arange(len(values))})
-        store_files.write_parquet(table, path)
-        wanted = np.unique(np.append(numbers[:3], np.uint64(7)))
-        found = pa.concat_tables(store_files.rows_with(path, "hash", wanted, ["place"]))
-        expected = np.flatnonzero(np.isin(values, wanted))
-        assert len(expected) == 4
-        assert sorted(found["place"].to_pylist()) == expected.tolist()
-    assert store_files.rows_with(f"{path}.none", "hash", wanted, ["place"]) == []
+    numbers = rng.integers(0, 2**64, 40_000, dtype=np.uint64)
+    numbers[20_000:38_000] = numbers[0]  # more than a row group holds
+    for values in (numbers, numbers.view(np.int64)):
+        values.sort()
+        kind = pa.from_numpy_dtype(values.dtype)
+        folder = f"{scheme}{tmp_path}/{kind}"
+        table = pa.table({"number": values, "place": np.arange(len(values))})
+        parts = store_files.file_numbers(values, files)
+        assert (np.diff(parts) >= 0).all()
+        assert set(parts) == set(range(files))
+        counts = np.bincount(parts).tolist()
+        for number in range(files):
+            own = table.filter(pa.array(parts == number))
+            store_files.write_parquet(own, f"{folder}/{number:05d}.parquet")
+        schema = pa.schema([("number", kind), ("place", pa.int64())])
+        rows = store_files.SortedRows(folder, counts, schema)
+        for few in (values[:1], values[-2:], values[::5_000], values[100:103] + 1, values[:0]):
+            wanted = np.unique(few)
+            found = rows.rows_with(wanted)
+            assert all(map(len, found))
+            places = pa.concat_tables([schema.empty_table(), *found])["place"]
+            assert places.to_pylist() == np.flatnonzero(np.isin(values, wanted)).tolist()
+        again = pa.concat_tables([rows.between(number, 2) for number in range(2)])
+        assert again.equals(table)
 
 
 def test_packed_sets_come_back() -> None:
