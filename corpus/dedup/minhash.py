@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -15,6 +15,13 @@ from corpus.dedup.giants import settle
 from corpus.dedup.grouping import Groups, Limits, find_groups
 from corpus.dedup.keeping import Keeping, Ranking, needed_columns, sort_keys
 from corpus.dedup.keys import category_keys
+from corpus.dedup.left_groups import (
+    NEAR_GROUP,
+    Split,
+    split_by_category,
+    take_groups,
+    with_left,
+)
 from corpus.dedup.members import Part, joined_members, members_of
 from corpus.dedup.normal import Shingling
 from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
@@ -48,12 +55,31 @@ class MinHashConfig(Settings):
     shortest_share: float = Field(default=0.5, gt=0.0, le=1.0)
     """With `containment`: how much shorter than the longer one such a document may be and still be
     found with the chance `recall`. Lower values need more bands, so more candidates."""
+    leave_groups: bool = False
+    """With `by`: link documents across all categories at once, and leave their groups for
+    `minhash-global` (its `take_groups`), so that it need not link again."""
+    take_groups: bool = False
+    """Compare what is left of the groups of the `minhash-local` before, which has
+    `leave_groups`; all that decides what is similar must be the same in both sections."""
     against: tuple[str, ...] = ()
     """Signature stores of earlier runs (`python -m corpus.dedup.store`): what is in them already
     is dropped, with the scope `earlier` and the earlier twin as evidence."""
     largest_group: int = Field(default=50_000, ge=2)
     """Candidates that one task compares with each other. Greater groups are parted where they are
     most weakly linked, and what is kept of the parts is compared once more."""
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> "MinHashConfig":
+        if self.leave_groups and (not self.by or self.take_groups):
+            raise ValueError("leave_groups: is for a stage that compares `by` categories")
+        if self.take_groups and self.by:
+            raise ValueError("take_groups: is for the stage that compares all, without `by`")
+        if self.against and (self.leave_groups or self.take_groups):
+            raise ValueError(
+                "against: earlier runs are linked with this stage's own documents: leave "
+                "`leave_groups` and `take_groups` out of both sections"
+            )
+        return self
 
 
 class MinHash(Stage):
@@ -69,7 +95,8 @@ class MinHash(Stage):
 
     @property
     def needs(self) -> Sequence[str]:
-        columns = ["text", "minhash", *needed_columns(self.config.keep), *self.config.by]
+        candidates = NEAR_GROUP.name if self.config.take_groups else "minhash"
+        columns = ["text", candidates, *needed_columns(self.config.keep), *self.config.by]
         return list(dict.fromkeys(columns))
 
     @property
@@ -78,7 +105,7 @@ class MinHash(Stage):
 
     @property
     def adds(self) -> pa.Schema:
-        return pa.schema([])
+        return pa.schema([NEAR_GROUP] if self.config.leave_groups else [])
 
     def decide(self, documents: DataFrame) -> DataFrame:
         return self.decide_from(FrameDocuments(documents))
@@ -97,13 +124,31 @@ def deduplicate(
 
     `documents` hold doc_id, text, source, date, the columns of `config.by`, and `minhash` if they
     are `measured` (`signatures`); else signatures are made on the way and not kept. `sources` gives
-    the priorities of sources by name.
+    the priorities of sources by name. With `config.leave_groups` the result holds `near_group` too,
+    and with `config.take_groups` the documents do.
     """
     config = config or MinHashConfig()
     read = documents if isinstance(documents, Read) else FrameDocuments(documents)
+    limits = Limits(config.largest_group)
     stores = open_stores(config.against, measure_of(config))
-    ids = read([])
+    if config.take_groups:
+        return _decided(read, take_groups(read, limits), config, sources, stores)
     found = _grouped(read, measured, config, stores)
+    if not config.leave_groups:
+        return _decided(read, found, config, sources, stores)
+    split = split_by_category(read, found, config.by, limits) if found else Split(None, None)
+    return with_left(_decided(read, split.found, config, sources, stores), split.left)
+
+
+def _decided(
+    read: Read,
+    found: Groups | None,
+    config: MinHashConfig,
+    sources: Mapping[str, Settings] | None,
+    stores: Sequence[Store],
+) -> DataFrame:
+    """`doc_id` and `verdict` of every document, once those in groups are compared."""
+    ids = read([])
     if found is None:
         return judge(ids, None, 0, None, {})
     ranking = Ranking(config.keep, sources or {})
@@ -198,9 +243,10 @@ def _grouped(
     read: Read, measured: bool, config: MinHashConfig, stores: Sequence[Store]
 ) -> Groups | None:
     """The groups among the documents that have a signature."""
-    bands = Bands(config)
+    by = () if config.leave_groups else config.by
+    bands = Bands(config.model_copy(update={"by": by}))
     records = read.map(
-        ["minhash" if measured else "text", *config.by],
+        ["minhash" if measured else "text", *by],
         lambda batches: pack(batches, bands),
         RECORD_SCHEMA,
     )

@@ -1,68 +1,18 @@
 """The stages on Spark: golden families, evidence, and results that no partitioning changes."""
 
 import random
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from dedup_samples import BASE, Asked, context, corpus, documents, edited, prose, signed, story
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from corpus.dedup.keeping import Keeping
 from corpus.dedup.keys import category_keys, document_keys
-from corpus.dedup.stages import Exact, MinHash, Signatures
-from corpus.document import DOCUMENT
-from corpus.settings import Settings
-from corpus.stage import FrameDocuments, StageContext, spark_schema
+from corpus.dedup.stages import Exact, MinHash
 
-ALPHABET = [chr(0x4E00 + i) for i in range(3000)]
-
-
-class Source(Settings):
-    priority: int = 0
-
-
-def context(**priorities: int) -> StageContext:
-    sources = {name: Source(priority=value) for name, value in priorities.items()}
-    return StageContext(run_dir="", seed=0, sources=sources)
-
-
-def prose(seed: int, length: int = 400) -> str:
-    rng = random.Random(seed)
-    return "".join(rng.choice(ALPHABET) for _ in range(length))
-
-
-def edited(text: str, places: Iterable[int]) -> str:
-    letters = list(text)
-    for place in places:
-        letters[place] = "改"
-    return "".join(letters)
-
-
-def documents(spark: SparkSession, rows: list[dict[str, str | None]]) -> DataFrame:
-    defaults: dict[str, object] = dict.fromkeys(DOCUMENT.names)
-    defaults |= {"source": "a"}
-    table = pa.Table.from_pylist([defaults | row for row in rows], DOCUMENT)
-    return spark.createDataFrame(table.to_pandas(), spark_schema(DOCUMENT))
-
-
-def signed(frame: DataFrame) -> DataFrame:
-    added = Signatures("signatures", Signatures.Config(), context()).decide(frame)
-    return frame.join(added.drop("verdict"), "doc_id")
-
-
-def story(decided: DataFrame) -> dict[str, tuple[str, str] | None]:
-    """For each document None, or the rule and the kept twin."""
-    result = {}
-    for row in decided.collect():
-        assert row.doc_id not in result
-        verdict = row.verdict
-        result[row.doc_id] = verdict and (verdict.rule, verdict.evidence["kept"])
-    return result
-
-
-BASE = prose(1)
 FAMILY = [
     {"doc_id": "d0", "text": BASE, "date": "2001-01-01"},
     {"doc_id": "d1", "text": edited(BASE, [100, 200]), "date": "2020-05-01"},
@@ -98,18 +48,6 @@ def test_a_family_leaves_its_newest_whole_copy(spark: SparkSession) -> None:
     )
     assert verdict.value == len(one & two) / len(one | two)
     assert (verdict.threshold, verdict.evidence["scope"]) == (0.8, "global")
-
-
-class Asked(FrameDocuments):
-    """Documents that remember which columns were asked for."""
-
-    def __init__(self, frame: DataFrame) -> None:
-        super().__init__(frame)
-        self.columns: list[tuple[str, ...]] = []
-
-    def __call__(self, columns: Sequence[str], among: DataFrame | None = None) -> DataFrame:
-        self.columns.append(tuple(columns))
-        return super().__call__(columns, among)
 
 
 @pytest.mark.parametrize("most", [100, 2], ids=["told to the workers", "joined by Spark"])
@@ -175,18 +113,6 @@ def test_local_deduplication_stays_inside_its_category(spark: SparkSession) -> N
         "scope": "local",
         "by": "source, kind",
     }
-
-
-def corpus() -> list[dict[str, str | None]]:
-    rng = random.Random(5)
-    rows: list[dict[str, str | None]] = []
-    for family in range(25):
-        base = prose(100 + family, 200)
-        for member in range(rng.randint(1, 6)):
-            text = edited(base, rng.sample(range(200), rng.randint(0, 2)))
-            rows.append({"doc_id": f"{family}-{member}", "text": text, "source": rng.choice("abc")})
-    rows += [{"doc_id": f"star-{k:03d}", "text": edited(BASE, [k])} for k in range(90)]
-    return rows
 
 
 def test_partitions_and_order_change_nothing(spark: SparkSession) -> None:
