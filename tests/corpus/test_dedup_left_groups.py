@@ -64,8 +64,11 @@ def survivors(frame: DataFrame, decided: DataFrame, columns: Sequence[str] = ())
     return frame.join(kept, "doc_id").cache()
 
 
-@pytest.mark.parametrize("on_driver", [1000, 0], ids=["on the driver", "on Spark"])
-@pytest.mark.parametrize("largest", [50_000, 30], ids=["whole groups", "a star in parts"])
+@pytest.mark.parametrize(
+    ("on_driver", "largest"),
+    [(1_000, 50_000), (1_000, 30), (0, 30)],
+    ids=["whole groups", "a star in parts", "a star in parts, by Spark"],
+)
 def test_two_stages_that_link_once_decide_as_two_that_link_each(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, on_driver: int, largest: int
 ) -> None:
@@ -82,11 +85,7 @@ def test_two_stages_that_link_once_decide_as_two_that_link_each(
     local = run(MinHash.Config(by=("source",)), frame)
     then = run(MinHash.Config(), survivors(frame, local))
     monkeypatch.setattr(
-        Limits,
-        "__init__",
-        lambda self, largest: vars(self).update(
-            largest=largest, hot_bucket=65_536, driver_links=on_driver
-        ),
+        "corpus.dedup.minhash.Limits", lambda largest: Limits(largest, driver_links=on_driver)
     )
     same = {"largest_group": largest}
     leaving = run(LOCAL.model_copy(update=same), frame)
@@ -97,7 +96,7 @@ def test_two_stages_that_link_once_decide_as_two_that_link_each(
 
 
 def test_the_second_stage_reads_no_signature(spark: SparkSession) -> None:
-    rows = [
+    rows: list[dict[str, str | None]] = [
         {"doc_id": "a", "text": BASE, "source": "a"},
         {"doc_id": "a2", "text": edited(BASE, [5]), "source": "a"},
         {"doc_id": "b", "text": edited(BASE, [9]), "source": "b"},
