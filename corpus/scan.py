@@ -4,6 +4,8 @@ A column that goes from Parquet through the JVM to Python is decoded to rows and
 its way, which costs more than most of what is done with it (`benchmarks/cleaning.py` prints both).
 """
 
+import gc
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -72,11 +74,14 @@ def map_parquet(
     documents whose `doc_id` is in the sorted array `without`. Each call of `function` sees one
     task's batches, whose number and size say nothing: results must not depend on them.
     """
-    tasks = _tasks(parquet_files(path), spark.sparkContext.defaultParallelism)
-    if not tasks:
+    names = list(dict.fromkeys(["doc_id", *columns]))
+    files = parquet_files(path)
+    if not files:
         empty = spark.createDataFrame([], "doc_id string")
         return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
-    names = list(dict.fromkeys(["doc_id", *columns]))
+    share = _share_read(max(files, key=lambda file: file[1])[0], names)
+    files = [(address, max(1, round(size * share))) for address, size in files]
+    tasks = _tasks(files, spark.sparkContext.defaultParallelism)
     wanted = pa.schema([types.field(name) for name in names]) if types else None
     # Some millions of ids are too much for every task's description.
     dropped = spark.sparkContext.broadcast(without) if without is not None else None
@@ -87,6 +92,7 @@ def map_parquet(
             piece for slot in slots for task in slot["id"].to_pylist() for piece in tasks[task]
         ]
         yield from function(_batches(pieces, names, wanted, ids))
+        _exempt_modules()
 
     return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, as_spark_schema(schema))
 
@@ -121,6 +127,40 @@ def id_array(ids: pa.Array) -> NDArray[np.bytes_]:
     _, offsets, data = ids.buffers()
     first = int(np.frombuffer(offsets, width)[ids.offset])
     return np.frombuffer(data, f"S{lengths[0]}", count=len(ids), offset=first)
+
+
+def _share_read(path: str, names: Sequence[str]) -> float:
+    """The share of a Parquet file's bytes that some columns take."""
+    try:
+        with fsspec.open(path, "rb") as file:
+            metadata = pq.ParquetFile(file).metadata
+    except (pa.ArrowInvalid, OSError):
+        return 1.0  # the worker that reads it says so
+    read = whole = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for position in range(group.num_columns):
+            column = group.column(position)
+            whole += column.total_compressed_size
+            if column.path_in_schema.split(".", 1)[0] in names:
+                read += column.total_compressed_size
+    return read / max(1, whole)
+
+
+_exempted = 0  # modules
+
+
+def _exempt_modules() -> None:
+    """Exempt what is imported from garbage collection.
+
+    Spark's workers collect garbage after every task, and go through all modules' objects for it,
+    which costs them more than half of what a task costs that does nothing.
+    """
+    global _exempted
+    if len(sys.modules) > _exempted:
+        gc.collect()
+        gc.freeze()
+        _exempted = len(sys.modules)
 
 
 def _tasks(files: Sequence[tuple[str, int]], at_least: int) -> list[list[Piece]]:

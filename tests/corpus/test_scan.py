@@ -53,6 +53,16 @@ def test_more_pieces_than_row_groups_lose_none(
     assert sorted(row.doc_id for row in frame.collect()) == IDS
 
 
+def test_columns_that_are_few_are_read_by_few_tasks(
+    spark: SparkSession, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corpus.scan.PARTITION_BYTES", 200)
+    read = ParquetDocuments(spark, folder)
+    frames = [read.map(names, lambda batches: batches, "doc_id string") for names in ([], ["text"])]
+    few, many = (frame.rdd.getNumPartitions() for frame in frames)
+    assert few < many
+
+
 def test_no_file_is_no_document(spark: SparkSession, tmp_path: Path) -> None:
     frame = ParquetDocuments(spark, str(tmp_path)).map(["text"], same, "doc_id string")
     assert frame.collect() == []
