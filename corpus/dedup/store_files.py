@@ -8,6 +8,7 @@ which a wanted number can lie are read.
 
 import hashlib
 import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from corpus.settings import UserError
 
 ROW_GROUP = 16_384  # rows: what is read for one number that is looked up, 128 kB
 FILE_ROWS = 1 << 21  # a file is written by one task, which holds 64 MB of records for it
+HELD_ROWS = FILE_ROWS  # of records that a process keeps for its next task, 64 MB
 DOCUMENT_FILES = 256  # at the most; of records, one for each part of the buckets
 SHINGLES_BYTES = 16 << 20  # of shingles in a file, where they suffice
 
@@ -220,6 +222,7 @@ class _File:
 class _Group:
     """A row group: its sorted numbers, and the other columns once they are asked for."""
 
+    file: int
     number: int
     values: NDArray[Any]
     rows: pa.Table | None = None
@@ -229,7 +232,10 @@ class SortedRows:
     """The rows of sorted Parquet files, by a number of theirs.
 
     One file is open and one row group in memory: who asks in ascending order reads nothing twice.
+    With `keep`, all row groups that were read stay in memory.
     """
+
+    keep = False
 
     def __init__(self, folder: str, rows: Sequence[int], schema: pa.Schema) -> None:
         """`rows` of each file in `folder`; the first of the columns `schema` is the number."""
@@ -239,6 +245,7 @@ class SortedRows:
         self.column = schema.names[0]
         self._file: _File | None = None
         self._group: _Group | None = None
+        self._kept: dict[tuple[int, int], _Group] = {}
 
     def rows_with(self, wanted: NDArray[Any]) -> list[pa.Table]:
         """The rows whose number is one of `wanted` (sorted, distinct), in parts, none empty."""
@@ -271,25 +278,27 @@ class SortedRows:
         return pa.concat_tables(parts)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file that is open, and let go of all row groups."""
         if self._file is not None:
             self._file.stack.close()
         self._file = self._group = None
+        self._kept = {}
 
     def _found(self, group: _Group, wanted: NDArray[Any], found: list[pa.Table]) -> list[pa.Table]:
         """Append to `found` the rows of `group` that are `wanted`, which lie in its bounds."""
         places = _places(group.values, wanted)
         if len(places):
             if group.rows is None:
-                assert self._file is not None  # it holds the group
-                group.rows = self._columns(self._file, [group.number], self.schema.names)
+                file = self._open(group.file)
+                group.rows = self._columns(file, [group.number], self.schema.names)
             found.append(group.rows.take(pa.array(places)))
         return found
 
     def _open(self, number: int) -> _File:
         if self._file is not None and self._file.number == number:
             return self._file
-        self.close()
+        if self._file is not None:
+            self._file.stack.close()
         stack = ExitStack()
         address = f"{self.folder}/{file_name(number)}"
         parquet = open_parquet(address, self.rows[number], stack)
@@ -306,10 +315,16 @@ class SortedRows:
         return self._file
 
     def _read(self, file: _File, number: int) -> _Group:
-        if self._group is None or self._group.number != number:
+        group = self._group
+        if group is None or (group.file, group.number) != (file.number, number):
+            group = self._kept.get((file.number, number))
+        if group is None:
             values = self._columns(file, [number], [self.column])[self.column]
-            self._group = _Group(number, values.to_numpy())
-        return self._group
+            group = _Group(file.number, number, values.to_numpy())
+            if self.keep:
+                self._kept[file.number, number] = group
+        self._group = group
+        return group
 
     def _cut(self, file: _File, number: int, files: int) -> pa.Table:
         starts, stops = (file_numbers(bounds, files) for bounds in (file.first, file.last))
@@ -328,6 +343,26 @@ class SortedRows:
                 "the signature store anew"
             ) from error
         return table.select(names)
+
+
+_held: OrderedDict[tuple[str, str], SortedRows] = OrderedDict()
+
+
+def held(opened: str, rows: SortedRows) -> SortedRows:
+    """`rows`, or what an earlier task of this process has read of the same.
+
+    Every task of a run needs some of nearly every row group of a small store. `opened` tells runs
+    apart: a store can be another when the next one opens it.
+    """
+    key = (opened, rows.folder)
+    if key not in _held and sum(rows.rows) <= HELD_ROWS:
+        rows.keep = True
+        _held[key] = rows
+        while sum(sum(some.rows) for some in _held.values()) > HELD_ROWS:
+            _, oldest = _held.popitem(last=False)
+            oldest.keep = False
+            oldest.close()
+    return _held.get(key, rows)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -5,9 +5,10 @@ a bucket with its own.
 """
 
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +24,7 @@ from pyspark.sql import functions as F
 from corpus.dedup.normal import Shingling
 from corpus.dedup.packing import pieces, unpacked_sets
 from corpus.dedup.sets import ShingleSets, shingle_sets
-from corpus.dedup.store_files import DOCUMENT_FIELDS, RECORD_FIELDS, SortedRows
+from corpus.dedup.store_files import DOCUMENT_FIELDS, RECORD_FIELDS, SortedRows, held
 from corpus.records import write_json
 from corpus.settings import Settings, UserError
 
@@ -58,6 +59,8 @@ class Store:
     measure: Measure
     rows: Rows
     removed: frozenset[str]
+    opened: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
+    """Another one each time that a store is opened."""
 
     def records(self, part: int, hashes: NDArray[np.uint64]) -> list[pa.Table]:
         """The records (RECORD_FIELDS) of a part of the buckets whose hash is one of `hashes`.
@@ -100,10 +103,10 @@ class Store:
 
     @cached_property
     def _looked_up(self) -> SortedRows:
-        return self.sorted_records()  # one a task: a footer is read once, not for every part
+        return held(self.opened, self.sorted_records())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # no open file
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # no open file
 
 
 def open_store(path: str) -> Store:

@@ -245,6 +245,20 @@ def test_rows_are_found_in_any_row_group(tmp_path: Path, files: int, scheme: str
         assert again.equals(table)
 
 
+def test_a_run_does_not_use_what_another_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_files, "HELD_ROWS", 10)
+    one, same, later, large, pushing = (
+        store_files.SortedRows(folder, [rows], store_files.RECORD_FIELDS)
+        for folder, rows in (("a", 4), ("a", 4), ("a", 4), ("b", 11), ("c", 3))
+    )
+    assert store_files.held("first", one) is one
+    assert store_files.held("first", same) is one
+    assert store_files.held("second", later) is later
+    assert store_files.held("second", large) is large
+    assert store_files.held("second", pushing) is pushing
+    assert [rows.keep for rows in (one, later, large, pushing)] == [False, True, False, True]
+
+
 def test_packed_sets_come_back() -> None:
     rng = np.random.default_rng(1)
     sets = [np.unique(rng.integers(0, 2**64, n, dtype=np.uint64)) for n in (0, 1, 700)]
