@@ -1,10 +1,11 @@
 """Long spans: every repeated window is found, one stays whole, and cuts fall between sentences."""
 
 import random
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -13,8 +14,9 @@ from corpus.dedup.span_kernels import PRIME, _times
 from corpus.dedup.spans import LongSpansConfig, cut_spans
 from corpus.dedup.stages import LongSpans
 from corpus.document import DOCUMENT
+from corpus.scan import ParquetDocuments
 from corpus.settings import Settings
-from corpus.stage import StageContext, spark_schema
+from corpus.stage import FrameDocuments, Read, StageContext, spark_schema
 
 SHORT = LongSpansConfig(min_characters=20, sentences=False)
 ALPHABET = [chr(0x4E00 + i) for i in range(2000)]
@@ -28,36 +30,32 @@ def prose(rng: random.Random, length: int) -> str:
     return "".join(rng.choice(ALPHABET) for _ in range(length))
 
 
-def binary(blobs: dict[int, bytes], count: int) -> pa.Array:
-    return pa.array([blobs.get(key) for key in range(count)], pa.binary())
+def chosen_twice(batch: pa.RecordBatch, length: int, bits: int = 20) -> np.ndarray:
+    found = list(spans._more_than_once(spans._packed_grams([batch], length)))
+    slices = pa.Table.from_batches(
+        spans._slices(found, bits), pa.schema([("part", pa.int32()), ("grams", pa.binary())])
+    )
+    return spans.joined_slices(slices, bits)
 
 
 def marked(texts: list[str], config: LongSpansConfig = SHORT) -> pa.RecordBatch:
-    """The documents with their marks, as the last task gets them; document n has the key n."""
-    keys = pa.array(np.arange(len(texts)))
+    """The documents with their marks, as the last task gets them, without Spark."""
     batch = pa.RecordBatch.from_pydict(
-        {
-            "doc_id": [f"{n:04d}" for n in range(len(texts))],
-            "text": pa.array(texts),
-            "key": keys,
-            "source": ["s"] * len(texts),
-        }
+        {"doc_id": [f"{n:04d}" for n in range(len(texts))], "text": pa.array(texts)}
     )
-    for pick, read in (
-        (spans._repeated_anchors, spans._anchors),
-        (spans._repeated_windows, partial(spans._windows, priorities={})),
-    ):
-        _, owners, places = pick(*read(batch, config))
-        marks, checks = {}, {}
-        for key in np.unique(owners):
-            own = places[owners == key]
-            own = own[np.argsort(own[:, 0])]
-            marks[int(key)], checks[int(key)] = own[:, 0].tobytes(), own[:, 1].tobytes()
-        columns = {name: batch[name] for name in ("doc_id", "text", "key", "source")}
-        columns["marks"] = binary(marks, len(texts))
-        columns["checks"] = binary(checks, len(texts))
-        batch = pa.RecordBatch.from_pydict(columns)
-    return batch
+    chosen = chosen_twice(batch, config.min_characters)
+    runs = spans._packed_runs([batch], config.min_characters, chosen, {})
+    marks = pa.Table.from_batches(
+        spans._gather(spans._pick_repeated(runs)),
+        pa.schema([("key", pa.int64()), ("marks", pa.binary())]),
+    )
+    return spans.with_marks(batch, marks.sort_by("key").combine_chunks())
+
+
+def windows_of(blob: bytes | None) -> list[int]:
+    """Twice the place of each window that a document's marks name, and 1 where it is kept."""
+    runs = np.frombuffer(blob or bytes(8), np.int64)[1:].reshape(-1, 2).tolist()
+    return [2 * (first + n) + count % 2 for first, count in runs for n in range(count // 2)]
 
 
 def test_products_modulo_the_prime() -> None:
@@ -69,7 +67,10 @@ def test_products_modulo_the_prime() -> None:
     assert int(_times(np.uint64(prime - 1), np.uint64(prime - 1))) == 1
 
 
-def test_every_repeated_window_is_found_and_its_first_place_keeps_it() -> None:
+@pytest.mark.parametrize("room", [1 << 20, 1], ids=["at once", "in pieces"])
+def test_every_repeated_window_is_found_and_its_first_place_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     rng = random.Random(2)
     passages = [prose(rng, n) for n in (19, 20, 21, 35, 60)]
     texts = []
@@ -88,11 +89,10 @@ def test_every_repeated_window_is_found_and_its_first_place_keeps_it() -> None:
         for n, (d, t) in enumerate(where)
     )
     assert len(expected) > 500
+    monkeypatch.setattr(spans, "HASHES_A_ROW", room)
     batch = marked(texts)
     found = [
-        (d, mark)
-        for d, blob in enumerate(batch["marks"].to_pylist())
-        for mark in np.frombuffer(blob or b"", np.int64).tolist()
+        (d, mark) for d, blob in enumerate(batch["marks"].to_pylist()) for mark in windows_of(blob)
     ]
     assert found == expected
 
@@ -143,10 +143,36 @@ def test_a_mark_that_does_not_fit_the_text_cuts_nothing() -> None:
     assert cut_spans(other, SHORT)["text"].to_pylist() == ["天" * 40, "地" * 40]
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+def test_windows_that_agree_in_one_hash_are_told_apart_by_the_other() -> None:
+    # Four documents of one window each, in a run of its own; two by two they are the same.
+    runs = np.array([[5, 1, 7, 0, n, n] for n in range(4)], np.uint64)
+    keys, places = spans.picked(runs, np.array([[9, 2], [9, 1], [9, 2], [9, 1]], np.uint64))[1:]
+    assert keys.tolist() == [0, 1, 2, 3]
+    assert places.tolist() == [[7, 3, 9], [7, 3, 9], [7, 2, 9], [7, 2, 9]]
+    assert len(spans.picked(runs[:2], np.array([[9, 2], [9, 1]], np.uint64))[0]) == 0
+
+
+def test_runs_are_joined_by_document_where_they_meet() -> None:
+    runs = [(8, 30, 4, 1), (7, 10, 6, 5), (7, 0, 21, 2), (7, 13, 2, -3), (7, 15, 2, 1)]
+    keys, numbers = np.array([run[0] for run in runs]), np.array([run[1:] for run in runs])
+    assert [
+        (key, np.frombuffer(marks, np.int64).tolist())
+        for key, marks in zip(
+            *spans.gathered(keys, numbers.view(np.uint64)).to_pydict().values(), strict=True
+        )
+    ] == [(7, [5, 0, 21, 10, 8, 15, 2]), (8, [1, 30, 4])]
+
+
+@pytest.mark.parametrize("broadcast_bytes", [1 << 20, 0], ids=["broadcast", "joined"])
+@pytest.mark.parametrize("partitions", [1, 3, 0])
 def test_partitions_change_nothing_and_priority_decides(
-    spark: SparkSession, partitions: int
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    partitions: int,
+    broadcast_bytes: int,
 ) -> None:
+    monkeypatch.setattr(spans, "BROADCAST_BYTES", broadcast_bytes)
     rng = random.Random(4)
     passage = prose(rng, 200)
     own = [prose(rng, 50) for _ in range(4)]
@@ -161,11 +187,17 @@ def test_partitions_change_nothing_and_priority_decides(
             ("e", "web", None),
         )
     ]
-    frame = spark.createDataFrame(
-        pa.Table.from_pylist(rows, DOCUMENT).to_pandas(), spark_schema(DOCUMENT)
-    ).repartition(partitions)
+    read: Read
+    if partitions:
+        frame = spark.createDataFrame(
+            pa.Table.from_pylist(rows, DOCUMENT).to_pandas(), spark_schema(DOCUMENT)
+        )
+        read = FrameDocuments(frame.repartition(partitions))
+    else:  # workers read the file themselves
+        pq.write_table(pa.Table.from_pylist(rows, DOCUMENT), tmp_path / "a.parquet")
+        read = ParquetDocuments(spark, str(tmp_path))
     context = StageContext("", 0, {"book": Source(priority=2), "web": Source(priority=1)})
-    decided = LongSpans("long-spans", LongSpansConfig(), context).decide(frame).collect()
+    decided = LongSpans("long-spans", LongSpansConfig(), context).decide_from(read).collect()
     assert {row.doc_id: row.text for row in decided} == {
         "a": own[0],
         "b": own[1] + passage,
