@@ -2,7 +2,8 @@
 
 What a site prints on every page (its bars, notices, addresses, disclaimers) can be told from
 content without knowing the site: it stands in many documents of one source. The lines are counted
-by hash on Spark; the few that are templates travel to the workers as sorted hashes.
+by hash on Spark, packed, so that no row a line goes through the JVM; the few that are templates
+travel to the workers as sorted hashes.
 """
 
 import re
@@ -12,19 +13,22 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from corpus.dedup.buckets import RECORD_SCHEMA, Records, pack_records, unblob, unpack
+from corpus.dedup.keys import document_keys
 from corpus.settings import Settings
 from corpus.signals.stage import utf8_buffers
-from corpus.stage import Stage, isolate_failures, spark_schema, verdicts
+from corpus.stage import FrameDocuments, Read, Stage, isolate_failures, verdicts
 from corpus.template_lines.kernel import hash_lines
 
 RULE = "template-line"
 EDITS = pa.map_(pa.string(), pa.int64())
-COUNTS = pa.schema([("source", pa.string()), ("line", pa.int64()), ("documents", pa.int64())])
+SIZES = pa.schema([("source", pa.int64()), ("documents", pa.int64())])
 
 
 class TemplateLineSettings(Settings):
@@ -73,9 +77,10 @@ class TemplateLines(Stage):
         return pa.schema([pa.field("template_edits", EDITS)])
 
     def decide(self, documents: DataFrame) -> DataFrame:
-        documents = documents.select("doc_id", *self.needs)
-        looked_at = documents.where(F.col("kind").isin(list(self.config.kinds)))
-        templates = find_templates(looked_at, self.config)
+        return self.decide_from(FrameDocuments(documents))
+
+    def decide_from(self, read: Read) -> DataFrame:
+        templates = find_templates(read, self.config)
         config, schema = self.config, self.output_schema()
 
         def cut(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -85,73 +90,113 @@ class TemplateLines(Stage):
                         batch, lambda part: cut_templates(part, templates, config), schema
                     )
 
-        return documents.mapInArrow(cut, spark_schema(schema))
+        return read.map(self.needs, cut, schema)
 
 
-def find_templates(
-    documents: DataFrame, config: TemplateLineSettings
-) -> dict[str, NDArray[np.uint64]]:
-    """For each source the sorted hashes of the lines that are its template's."""
-    longest = config.longest
+def find_templates(read: Read, config: TemplateLineSettings) -> NDArray[np.uint64]:
+    """The sorted names (`line_names`) of the lines that are a template's."""
 
-    def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def count_documents(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield count_lines(batch, longest)
+            sources = document_keys(_looked_at(batch, config).column("source"))
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(column) for column in np.unique(sources, return_counts=True)],
+                schema=SIZES,
+            )
 
-    schema = spark_schema(COUNTS)
-    counted = documents.select("source", "text").mapInArrow(count, schema)
-    counted = counted.groupBy("source", "line").agg(F.sum("documents").alias("documents"))
-    sizes = documents.groupBy("source").agg(F.count("*").alias("size"))
-    often = counted.where(F.col("documents") >= config.documents).join(sizes, "source")
-    rows = often.where(F.col("documents") >= F.col("size") * config.share).collect()
-    by_source: dict[str, list[int]] = {}
-    for row in rows:
-        by_source.setdefault(row["source"], []).append(row["line"])
-    return {
-        source: np.sort(np.array(lines, np.int64).view(np.uint64))
-        for source, lines in by_source.items()
-    }
+    def count_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return pack_records(
+            line_counts(_looked_at(batch, config), config.longest)
+            for batch in batches
+            if batch.num_rows
+        )
+
+    sizes = read.map(("source", "kind"), count_documents, SIZES).groupBy("source")
+    size_of = {row[0]: row[1] for row in sizes.agg(F.sum("documents")).collect()}
+
+    def pick(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _, names, sources, numbers in unpack(batches):
+            found = often(names, sources, numbers[:, 0], size_of, config)
+            if len(found):
+                yield pa.RecordBatch.from_arrays([pa.array([found.tobytes()])], names=["names"])
+
+    lines = read.map(("text", "source", "kind"), count_lines, RECORD_SCHEMA).repartition("part")
+    return np.sort(unblob(lines.mapInArrow(pick, "names binary").toArrow()["names"], np.uint64))
 
 
-def count_lines(batch: pa.RecordBatch, longest: int) -> pa.RecordBatch:
-    """How many documents of each source in the batch hold each line (`COUNTS`)."""
+def _looked_at(batch: pa.RecordBatch, config: TemplateLineSettings) -> pa.RecordBatch:
+    """The documents of the wanted kinds that have a source."""
+    is_wanted = pc.is_in(batch.column("kind"), pa.array(config.kinds, pa.string()))
+    return batch.filter(pc.and_(is_wanted, batch.column("source").is_valid()))
+
+
+def line_names(hashes: NDArray[np.uint64], sources: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """64-bit names of lines of sources: `hashes` of lines, and the `document_keys` of sources."""
+    names = hashes ^ (sources.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    names = (names ^ (names >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    return names ^ (names >> np.uint64(33))
+
+
+def line_counts(batch: pa.RecordBatch, longest: int) -> Records:
+    """For each line of a source: its name, the source, and how many documents hold it here."""
     data, offsets = utf8_buffers(batch.column("text"))
     places, hashes = hash_lines(data, offsets, longest)
-    sources = batch.column("source").dictionary_encode()
-    codes = sources.indices.to_numpy(zero_copy_only=False)[places[:, 0]].astype(np.int64)
-    once = np.unique(np.stack([codes, hashes.view(np.int64), places[:, 0]], axis=1), axis=0)
-    lines, documents = np.unique(once[:, :2], axis=0, return_counts=True)
-    names = sources.dictionary.take(pa.array(lines[:, 0]))
-    return pa.RecordBatch.from_arrays(
-        [names, pa.array(lines[:, 1]), pa.array(documents.astype(np.int64))], schema=COUNTS
-    )
+    sources = document_keys(batch.column("source"))[places[:, 0]]
+    names = line_names(hashes, sources)
+    order = np.lexsort((places[:, 0], names))
+    names, sources, documents = names[order], sources[order], places[order, 0]
+    is_first = np.append(True, names[1:] != names[:-1])[: len(names)]
+    is_other = is_first | np.append(True, documents[1:] != documents[:-1])[: len(names)]
+    counts = np.bincount(np.cumsum(is_first)[is_other] - 1)
+    return names[is_first], sources[is_first], counts.astype(np.uint64)[:, None]
+
+
+def often(
+    names: NDArray[np.uint64],
+    sources: NDArray[np.int64],
+    documents: NDArray[np.uint64],
+    size_of: Mapping[int, int],
+    config: TemplateLineSettings,
+) -> NDArray[np.uint64]:
+    """The names, each once, that reach both limits; records as `line_counts` makes them."""
+    order = np.argsort(names)
+    starts = np.flatnonzero(np.append(True, np.diff(names[order]) != 0)[: len(names)])
+    totals = np.add.reduceat(documents[order], starts) if len(starts) else documents
+    enough = totals >= config.documents
+    firsts, totals = order[starts[enough]], totals[enough]
+    sizes = np.array([size_of[source] for source in sources[firsts].tolist()], np.int64)
+    return names[firsts[totals >= sizes * config.share]]
 
 
 def cut_templates(
     batch: pa.RecordBatch,
-    templates: Mapping[str, NDArray[np.uint64]],
+    templates: NDArray[np.uint64],
     config: TemplateLineSettings,
 ) -> pa.RecordBatch:
     """The batch's documents without their sources' template lines."""
     texts = batch.column("text")
     data, offsets = utf8_buffers(texts)
     places, hashes = hash_lines(data, offsets, config.longest)
-    sources, kinds = batch.column("source").to_pylist(), batch.column("kind").to_pylist()
+    names = line_names(hashes, document_keys(batch.column("source"))[places[:, 0]])
+    kinds = pa.array(config.kinds, pa.string())
+    is_wanted = pc.and_(pc.is_in(batch.column("kind"), kinds), batch.column("source").is_valid())
+    is_template = is_wanted.to_numpy(zero_copy_only=False)[places[:, 0]]
+    if len(templates):
+        at = np.searchsorted(templates, names)
+        is_template &= templates[np.minimum(at, len(templates) - 1)] == names
+    else:
+        is_template[:] = False
+    places = places[is_template]
     result = texts.to_pylist()
     edits: list[Counter[str]] = [Counter() for _ in result]
     allowed = [re.compile(pattern) for pattern in config.allow]
     edges = np.searchsorted(places[:, 0], np.arange(batch.num_rows + 1))
-    for document, source in enumerate(sources):
-        known = templates.get(source)
-        if known is None or kinds[document] not in config.kinds:
-            continue
+    for document in np.unique(places[:, 0]).tolist():
         here = slice(edges[document], edges[document + 1])
-        at = np.searchsorted(known, hashes[here])
-        is_template = known[np.minimum(at, len(known) - 1)] == hashes[here]
         base = int(offsets[document])
         content = data[base : offsets[document + 1]].tobytes()
         parts, position = [], 0
-        for start, stop in (places[here][is_template, 1:] - base).tolist():
+        for start, stop in (places[here, 1:] - base).tolist():
             line = content[start:stop].decode("utf-8", "replace").strip()
             if any(pattern.search(line) for pattern in allowed):
                 continue

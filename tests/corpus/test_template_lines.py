@@ -1,11 +1,15 @@
 """Template lines: counted over the documents of a source, whatever the partitions."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus.document import DOCUMENT
+from corpus.scan import ParquetDocuments
 from corpus.settings import UserError, validate
 from corpus.stage import StageContext, spark_schema
-from corpus.template_lines.stage import TemplateLines, TemplateLineSettings
+from corpus.template_lines.stage import TemplateLines, TemplateLineSettings, often
 
 
 def documents(spark, rows):
@@ -28,7 +32,7 @@ def decide(frame, partitions: int = 2):
     return {row["doc_id"]: row for row in rows}
 
 
-def test_a_line_of_many_documents_is_cut_and_counted(spark):
+def test_a_line_of_many_documents_is_cut_and_counted(spark, tmp_path):
     rows = [
         *(site(n) for n in range(9)),
         {"doc_id": "bare", "source": "site", "kind": "web", "text": "某某网欢迎您\n阅读(1)"},
@@ -50,6 +54,25 @@ def test_a_line_of_many_documents_is_cut_and_counted(spark):
     assert {key: row["text"] for key, row in again.items()} == {
         key: row["text"] for key, row in decided.items()
     }
+    # And whoever reads them.
+    empty = dict.fromkeys(DOCUMENT.names)
+    table = pa.Table.from_pylist([{**empty, **row} for row in rows], DOCUMENT)
+    pq.write_table(table, tmp_path / "documents.parquet", row_group_size=5)
+    config = TemplateLineSettings(documents=5, share=0.5)
+    stage = TemplateLines("template-lines", config, StageContext("run", 1, {}))
+    read = stage.decide_from(ParquetDocuments(spark, str(tmp_path))).collect()
+    assert {row["doc_id"]: row for row in read} == decided
+
+
+def test_a_template_reaches_both_limits():
+    names = np.array([7, 5, 9, 7, 5, 3], np.uint64)
+    sources = np.array([1, 1, 2, 1, 1, 2])
+    documents = np.array([2, 4, 5, 3, 6, 4], np.uint64)
+    config = TemplateLineSettings(documents=5, share=0.1)
+    # 5 stands in ten of a hundred documents, 7 in five, which are too few; 9 in five of 50.
+    found = often(names, sources, documents, {1: 100, 2: 50}, config)
+    assert found.tolist() == [5, 9]
+    assert often(names[:0], sources[:0], documents[:0], {}, config).tolist() == []
 
 
 def test_few_documents_have_no_template(spark):
