@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 from dedup_corpus import SHINGLE, enlarge, load, normalise
 
-from corpus.dedup.kernels import permutations, shingle_keys, signatures, string_buffers
+from corpus.buffers import string_buffers
+from corpus.dedup.kernels import permutations, shingle_keys, signatures
 from corpus.dedup.minhash import deduplicate
 from corpus.dedup.normal import fold_table
 from corpus.scan import ParquetDocuments

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from corpus.dedup.keys import document_keys
+from corpus.keys import document_keys
 from corpus.stage import BatchFunction, BatchStage, Read, Stage
 
 OUTCOMES = ("kept", "dropped")

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.buffers import string_buffers
 from corpus.decontaminate.items import Item
-from corpus.dedup.kernels import UP, shingle_hashes, shingle_keys, string_buffers
+from corpus.dedup.kernels import UP, shingle_hashes, shingle_keys
 from corpus.dedup.normal import fold_table
 
 COMMON = 50  # n-grams of more items than this ("which of the following is") tell nothing

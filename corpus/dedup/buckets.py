@@ -5,7 +5,6 @@ more than all the rest of deduplication; this is 32 bytes a document and bucket.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numba
 import numpy as np
@@ -13,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from corpus.dedup.kernels import U64, string_buffers
-from corpus.dedup.keys import document_keys
+from corpus.buffers import blobs, unblob
+from corpus.dedup.kernels import U64
+from corpus.keys import document_keys
 
 PART_BITS = 11
-PARTS = 1 << PART_BITS  # of all buckets, by their hash; a signature store has a file for each
+PARTS = 1 << PART_BITS  # of all buckets, by their hash
 RECORDS_A_ROW = 1 << 20  # packed before they are sent: 32 MB, over all parts
 
 RECORD_SCHEMA = "part int, hashes binary, keys binary, sketches binary"
@@ -134,22 +134,3 @@ def _sorted_by_part(hashes, keys, numbers):  # type: ignore[no-untyped-def]
         for n in range(numbers.shape[1]):
             out_numbers[place, n] = numbers[r, n]
     return starts, out_hashes, out_keys, out_numbers
-
-
-def blobs(values: NDArray[Any], starts: NDArray[np.int64]) -> pa.Array:
-    """A binary array whose entries are values[starts[i]:starts[i + 1]], rows of `values`."""
-    width = values.dtype.itemsize * (values.shape[1] if values.ndim > 1 else 1)
-    offsets = (starts * width).astype(np.int32)
-    data = np.ascontiguousarray(values)
-    return pa.Array.from_buffers(
-        pa.binary(), len(starts) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-
-
-def unblob(column: pa.ChunkedArray, dtype: type) -> NDArray[Any]:
-    """All entries of a binary column, joined, as numbers."""
-    parts: list[NDArray[Any]] = []
-    for chunk in column.chunks:
-        offsets, data = string_buffers(chunk)
-        parts.append(data[offsets[0] : offsets[-1]].view(dtype))
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)

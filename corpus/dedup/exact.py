@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyspark.sql import DataFrame
 
+from corpus.buffers import string_buffers
 from corpus.dedup.buckets import RECORD_SCHEMA, pack
 from corpus.dedup.grouping import Limits, find_groups
 from corpus.dedup.keeping import Keeping, Ranking, needed_columns, sort_keys
-from corpus.dedup.kernels import string_buffers, text_hashes
+from corpus.dedup.kernels import text_hashes
 from corpus.dedup.members import Part, joined_members
 from corpus.dedup.normal import fold_table, no_folding
 from corpus.dedup.verdict import DUPLICATE, judge

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from corpus.dedup.buckets import Records, blobs, unblob, unpack, unpack_together
+from corpus.buffers import blobs, unblob
+from corpus.dedup.buckets import Records, unpack, unpack_together
 from corpus.dedup.components import parted_components
 from corpus.dedup.links import NO_LIMIT, groups, link_records, spanning_forest
 from corpus.dedup.stored import Store, stored_key

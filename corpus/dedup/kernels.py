@@ -7,14 +7,13 @@ harmless and never past a document's end.
 """
 
 import functools
-from typing import Any
 
 import numba
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from corpus.dedup.lanes import STEP, lower_minima_step
+from corpus.keys import rotate
 
 BLOCK = 4096  # units a block: 16 KB of code points, 32 KB of hashes; both stay in L1 and L2
 
@@ -38,30 +37,6 @@ def permutations(count: int, seed: int = 1) -> NDArray[np.uint32]:
     a = generator.randint(0, 1 << 31, count, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     b = generator.randint(0, 1 << 32, count, dtype=np.uint32)
     return np.array([a, b])
-
-
-def string_buffers(strings: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The offsets and bytes of a `string`, `large_string` or `binary` array, without copying bytes.
-
-    Null entries get no bytes. Raises TypeError for other arrays.
-    """
-    if pa.types.is_large_string(strings.type) or pa.types.is_large_binary(strings.type):
-        dtype: type = np.int64
-    elif pa.types.is_string(strings.type) or pa.types.is_binary(strings.type):
-        dtype = np.int32
-    else:
-        raise TypeError(f"a string array is needed, not {strings.type}")
-    if len(strings) == 0:
-        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
-    _, offset_buffer, data_buffer = strings.buffers()
-    first = strings.offset
-    offsets: NDArray[Any] = np.frombuffer(offset_buffer, dtype)[first : first + len(strings) + 1]
-    data = np.frombuffer(data_buffer, np.uint8) if data_buffer else np.zeros(0, np.uint8)
-    if strings.null_count:
-        lengths = np.where(strings.is_valid().to_numpy(zero_copy_only=False), np.diff(offsets), 0)
-        if (lengths != np.diff(offsets)).any():  # Arrow allows bytes under a null; copy them away
-            return string_buffers(strings.fill_null(""))
-    return offsets.astype(np.int64), data
 
 
 @numba.njit(cache=True, nogil=True)
@@ -286,11 +261,6 @@ def shingle_hashes(offsets, data, fold, words, size, keys):  # type: ignore[no-u
 
 
 @numba.njit(cache=True, nogil=True)
-def _rotate(x, bits):  # type: ignore[no-untyped-def]
-    return (x << U64(bits)) | (x >> U64(64 - bits))
-
-
-@numba.njit(cache=True, nogil=True)
 def _mix64(x):  # type: ignore[no-untyped-def]
     """MurmurHash3's 64-bit finaliser: a bijection."""
     x = (x ^ (x >> U64(33))) * U64(0xFF51AFD7ED558CCD)
@@ -327,10 +297,10 @@ def text_hashes(offsets, data, fold):  # type: ignore[no-untyped-def]
                 for t in range(0, whole, 4):
                     k1 = U64(buffer[t]) | U64(buffer[t + 1]) << U64(32)
                     k2 = U64(buffer[t + 2]) | U64(buffer[t + 3]) << U64(32)
-                    h1 ^= _rotate(k1 * c1, 31) * c2
-                    h1 = (_rotate(h1, 27) + h2) * U64(5) + U64(0x52DCE729)
-                    h2 ^= _rotate(k2 * c2, 33) * c1
-                    h2 = (_rotate(h2, 31) + h1) * U64(5) + U64(0x38495AB5)
+                    h1 ^= rotate(k1 * c1, 31) * c2
+                    h1 = (rotate(h1, 27) + h2) * U64(5) + U64(0x52DCE729)
+                    h2 ^= rotate(k2 * c2, 33) * c1
+                    h2 = (rotate(h2, 31) + h1) * U64(5) + U64(0x38495AB5)
                 length += whole
                 for q in range(held - whole):
                     buffer[q] = buffer[whole + q]
@@ -339,12 +309,12 @@ def text_hashes(offsets, data, fold):  # type: ignore[no-untyped-def]
                     break
             length += held
             if held > 2:
-                h2 ^= _rotate(U64(buffer[2]) * c2, 33) * c1
+                h2 ^= rotate(U64(buffer[2]) * c2, 33) * c1
             if held > 0:
                 k1 = U64(buffer[0])
                 if held > 1:
                     k1 |= U64(buffer[1]) << U64(32)
-                h1 ^= _rotate(k1 * c1, 31) * c2
+                h1 ^= rotate(k1 * c1, 31) * c2
             h1 ^= U64(4 * length)
             h2 ^= U64(4 * length)
             h1 += h2

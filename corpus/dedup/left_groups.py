@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from corpus.buffers import string_buffers
 from corpus.dedup.grouping import Groups, Limits
-from corpus.dedup.kernels import string_buffers
-from corpus.dedup.keys import category_keys, document_keys
 from corpus.dedup.members import members_of
 from corpus.dedup.verdict import BROADCAST_ROWS
+from corpus.keys import category_keys, document_keys
 from corpus.stage import Read, spark_schema
 
 # What a document's group is called: int64 component, then int64 part, which is the component's

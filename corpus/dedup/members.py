@@ -8,8 +8,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from corpus.dedup.grouping import Groups
-from corpus.dedup.keys import document_keys
 from corpus.dedup.verdict import BROADCAST_ROWS
+from corpus.keys import document_keys
 from corpus.stage import Read
 
 # What is told of a document, instead of the columns that were read: a batch of as many rows.

@@ -14,7 +14,6 @@ from corpus.dedup.buckets import RECORD_SCHEMA, pack
 from corpus.dedup.giants import settle
 from corpus.dedup.grouping import Groups, Limits, find_groups
 from corpus.dedup.keeping import Keeping, Ranking, needed_columns, sort_keys
-from corpus.dedup.keys import category_keys
 from corpus.dedup.left_groups import (
     NEAR_GROUP,
     Split,
@@ -28,6 +27,7 @@ from corpus.dedup.resolve import NEVER, Comparison, pairs, resolve
 from corpus.dedup.signatures import SignaturesConfig, signature_arrays, signature_matrix
 from corpus.dedup.stored import Measure, Store, mixed_sets, open_stores, stored_members
 from corpus.dedup.verdict import DUPLICATE, judge
+from corpus.keys import category_keys
 from corpus.settings import Settings
 from corpus.stage import FrameDocuments, Read, Stage, spark_schema
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from pyspark.sql import DataFrame
 
-from corpus.dedup.buckets import RECORD_SCHEMA, pack_records, unblob, unpack
-from corpus.dedup.kernels import U64, string_buffers, text_hashes
-from corpus.dedup.keys import document_keys
+from corpus.buffers import string_buffers, unblob
+from corpus.dedup.buckets import RECORD_SCHEMA, pack_records, unpack
+from corpus.dedup.kernels import U64, text_hashes
 from corpus.dedup.normal import fold_table
+from corpus.keys import document_keys
 from corpus.settings import Settings
 from corpus.stage import FrameDocuments, Read, Stage, isolate_failures, verdicts
 

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from corpus.dedup.kernels import shingle_hashes, string_buffers
+from corpus.buffers import string_buffers
+from corpus.dedup.kernels import shingle_hashes
 from corpus.dedup.normal import Shingling
 
 ALL_AGAINST_ALL = 64  # groups up to this size need no index

@@ -7,7 +7,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from corpus.dedup.kernels import permutations, signatures, string_buffers
+from corpus.buffers import string_buffers
+from corpus.dedup.kernels import permutations, signatures
 from corpus.dedup.normal import Shingling
 from corpus.settings import Settings
 from corpus.stage import BatchStage, verdicts

@@ -28,18 +28,15 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from corpus.buffers import blobs, string_buffers, unblob
 from corpus.dedup.buckets import (
     PART_BITS,
     RECORD_SCHEMA,
     Records,
-    blobs,
     pack_records,
-    unblob,
     unpack,
 )
 from corpus.dedup.keeping import priority_column, source_priorities
-from corpus.dedup.kernels import string_buffers
-from corpus.dedup.keys import document_keys
 from corpus.dedup.normal import fold_table
 from corpus.dedup.span_kernels import (
     BASES,
@@ -50,6 +47,7 @@ from corpus.dedup.span_kernels import (
     repeated_runs,
     windows,
 )
+from corpus.keys import document_keys
 from corpus.settings import Settings
 from corpus.stage import (
     BatchFunction,

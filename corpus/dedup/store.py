@@ -27,8 +27,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from corpus.dedup.buckets import PARTS, Bucketing, pack, unblob
-from corpus.dedup.keys import document_keys
+from corpus.buffers import unblob
+from corpus.dedup.buckets import PARTS, Bucketing, pack
 from corpus.dedup.merging import merge_stores
 from corpus.dedup.minhash import Bands, MinHashConfig, measure_of
 from corpus.dedup.packing import packed_sets
@@ -45,6 +45,7 @@ from corpus.dedup.store_files import (
     write_records,
 )
 from corpus.dedup.stored import Measure, Rows, finish_store, open_store
+from corpus.keys import document_keys
 from corpus.records import write_json
 from corpus.scan import ParquetDocuments, parquet_files
 from corpus.session import spark_session

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from corpus.buffers import string_buffers
 from corpus.settings import Settings
 from corpus.signals import table
 from corpus.signals.characters import character_table, han_table
@@ -59,7 +60,7 @@ def measure_texts(texts: pa.Array, jieba: bool = False) -> pa.StructArray:
 
 def count_texts(texts: pa.Array) -> NDArray[np.float64]:
     """The counters of each text, float64 [documents, counters]."""
-    data, offsets = utf8_buffers(texts)
+    offsets, data = string_buffers(texts)
     counters = np.zeros((len(texts), ALL))
     words = lexicon()
     measure(
@@ -78,19 +79,6 @@ def count_texts(texts: pa.Array) -> NDArray[np.float64]:
         counters,
     )
     return counters
-
-
-def utf8_buffers(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The bytes of a string array, uncopied, and its offsets, int64 [documents + 1]."""
-    if texts.null_count:
-        texts = texts.fill_null("")
-    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-    _, offsets, data = texts.buffers()
-    if offsets is None or len(texts) == 0:
-        return np.zeros(0, np.uint8), np.zeros(len(texts) + 1, np.int64)
-    edges = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1]
-    content = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    return content, edges.astype(np.int64)
 
 
 @functools.cache

@@ -19,10 +19,10 @@ from pydantic import Field, field_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from corpus.dedup.buckets import RECORD_SCHEMA, Records, pack_records, unblob, unpack
-from corpus.dedup.keys import document_keys
+from corpus.buffers import string_buffers, unblob
+from corpus.dedup.buckets import RECORD_SCHEMA, Records, pack_records, unpack
+from corpus.keys import document_keys
 from corpus.settings import Settings
-from corpus.signals.stage import utf8_buffers
 from corpus.stage import FrameDocuments, Read, Stage, isolate_failures, verdicts
 from corpus.template_lines.kernel import hash_lines
 
@@ -139,7 +139,7 @@ def line_names(hashes: NDArray[np.uint64], sources: NDArray[np.int64]) -> NDArra
 
 def line_counts(batch: pa.RecordBatch, longest: int) -> Records:
     """For each line of a source: its name, the source, and how many documents hold it here."""
-    data, offsets = utf8_buffers(batch.column("text"))
+    offsets, data = string_buffers(batch.column("text"))
     places, hashes = hash_lines(data, offsets, longest)
     sources = document_keys(batch.column("source"))[places[:, 0]]
     names = line_names(hashes, sources)
@@ -175,7 +175,7 @@ def cut_templates(
 ) -> pa.RecordBatch:
     """The batch's documents without their sources' template lines."""
     texts = batch.column("text")
-    data, offsets = utf8_buffers(texts)
+    offsets, data = string_buffers(texts)
     places, hashes = hash_lines(data, offsets, config.longest)
     names = line_names(hashes, document_keys(batch.column("source"))[places[:, 0]])
     kinds = pa.array(config.kinds, pa.string())

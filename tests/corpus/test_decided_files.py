@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from corpus.decided_files import Tally, write_decided, writing
-from corpus.dedup.keys import document_keys
+from corpus.keys import document_keys
 from corpus.settings import Settings
 from corpus.stage import BatchStage, FrameDocuments, StageContext, verdicts
 

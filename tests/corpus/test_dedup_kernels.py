@@ -11,6 +11,7 @@ from datasketch import MinHash as Sketch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.buffers import string_buffers
 from corpus.dedup import kernels, traditional
 from corpus.dedup.bands import Banding, choose_banding, sketch_radius
 from corpus.dedup.exact import identity_hashes
@@ -73,7 +74,7 @@ def murmur3_x64_128(data: bytes, seed: int) -> tuple[int, int]:
 
 
 def text_hashes(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    offsets, data = kernels.string_buffers(pa.array(texts, pa.string()))
+    offsets, data = string_buffers(pa.array(texts, pa.string()))
     return kernels.text_hashes(offsets, data, fold_table())
 
 
@@ -142,7 +143,7 @@ def test_arrow_slices_nulls_and_large_strings_read_alike() -> None:
 def test_broken_utf8_is_read_without_harm() -> None:
     broken = [b"\xe4\xb8", b"abc\xff\xff", b"\xf0\x9f", b"\xc3", b"ok \xe4\xb8\xad\xe6"]
     array = pa.array(broken, pa.binary())
-    offsets, data = kernels.string_buffers(array)
+    offsets, data = string_buffers(array)
     _, characters = kernels.text_hashes(offsets, data, fold_table())
     assert characters.tolist() == [0, 3, 0, 0, 3]
 
@@ -154,7 +155,7 @@ def test_word_shingles_take_words_and_single_han() -> None:
         "profit TAKING rose-利;润。增",
         "profits taking rose 利润增",
     ]
-    offsets, data = kernels.string_buffers(pa.array(texts))
+    offsets, data = string_buffers(pa.array(texts))
     hashes, starts = kernels.shingle_hashes(
         offsets, data, fold_table(), True, shingling.size, shingling.keys
     )
@@ -168,7 +169,7 @@ def test_word_shingles_take_words_and_single_han() -> None:
 def test_a_block_border_changes_nothing() -> None:
     text = "".join(chr(0x4E00 + i % 5000) + (" ab" if i % 7 == 0 else "") for i in range(9000))
     for words in (False, True):
-        offsets, data = kernels.string_buffers(pa.array([text]))
+        offsets, data = string_buffers(pa.array([text]))
         size = 5
         hashes, _ = kernels.shingle_hashes(
             offsets, data, fold_table(), words, size, kernels.shingle_keys(size)

@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from corpus.dedup.keeping import Keeping
-from corpus.dedup.keys import category_keys, document_keys
 from corpus.dedup.stages import Exact, MinHash
+from corpus.keys import category_keys, document_keys
 
 FAMILY = [
     {"doc_id": "d0", "text": BASE, "date": "2001-01-01"},

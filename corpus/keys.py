@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from corpus.dedup.kernels import U64, _rotate, string_buffers
+from corpus.buffers import string_buffers
+
+U64 = np.uint64
 
 SEED = np.uint64(42)  # Spark's
 
@@ -42,6 +44,12 @@ def category_keys(batch: pa.RecordBatch, by: Sequence[str]) -> NDArray[np.uint64
 
 
 @numba.njit(cache=True, nogil=True)
+def rotate(x, bits):  # type: ignore[no-untyped-def]
+    """The bits of a uint64, rotated to the left."""
+    return (x << U64(bits)) | (x >> U64(64 - bits))
+
+
+@numba.njit(cache=True, nogil=True)
 def _word(data, i, size):  # type: ignore[no-untyped-def]
     """The little-endian number in `size` bytes from `i` on."""
     word = U64(0)
@@ -52,7 +60,7 @@ def _word(data, i, size):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _round(total, word):  # type: ignore[no-untyped-def]
-    return _rotate(total + word * _P2, 31) * _P1
+    return rotate(total + word * _P2, 31) * _P1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -70,20 +78,20 @@ def xxhash64(offsets, data, seeds):  # type: ignore[no-untyped-def]
                 c = _round(c, _word(data, i + 16, 8))
                 e = _round(e, _word(data, i + 24, 8))
                 i += 32
-            h = _rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(e, 18)
+            h = rotate(a, 1) + rotate(b, 7) + rotate(c, 12) + rotate(e, 18)
             for lane in (a, b, c, e):
                 h = (h ^ _round(U64(0), lane)) * _P1 + _P4
         else:
             h = seed + _P5
         h += size
         while i + 8 <= end:
-            h = _rotate(h ^ _round(U64(0), _word(data, i, 8)), 27) * _P1 + _P4
+            h = rotate(h ^ _round(U64(0), _word(data, i, 8)), 27) * _P1 + _P4
             i += 8
         if i + 4 <= end:
-            h = _rotate(h ^ (_word(data, i, 4) * _P1), 23) * _P2 + _P3
+            h = rotate(h ^ (_word(data, i, 4) * _P1), 23) * _P2 + _P3
             i += 4
         while i < end:
-            h = _rotate(h ^ (U64(data[i]) * _P5), 11) * _P1
+            h = rotate(h ^ (U64(data[i]) * _P5), 11) * _P1
             i += 1
         h = (h ^ (h >> U64(33))) * _P2
         h = (h ^ (h >> U64(29))) * _P3
