@@ -8,7 +8,7 @@ an attempt folder that no `stage.json` names is the rest of a killed run and is 
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any
@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from corpus.decided_files import write_decided
 from corpus.document import DOCUMENT, RAW
 from corpus.records import StageRecord, read_record, write_json
-from corpus.scan import map_parquet, read_ids
+from corpus.scan import map_parquet, map_parquet_beside, read_ids
 from corpus.settings import UserError
 from corpus.stage import BatchFunction, FrameDocuments, Read, Stage, spark_schema
 
@@ -169,6 +169,8 @@ class Survivors(Read):
     ) -> DataFrame:
         providers = self._providers(columns)
         later = self._after(max(providers))
+        if len(providers) > 1 and "text" in columns:
+            return self._map_beside_text(columns, function, schema)
         if len(providers) > 1 or sum(step.record.dropped for step in later) > MOST_DROPPED_IDS:
             return super().map(columns, function, schema)
         (position,) = providers
@@ -182,6 +184,22 @@ class Survivors(Read):
             schema,
             types=step.stage.output_schema(),
             without=np.sort(np.concatenate(ids)) if ids else None,
+        )
+
+    def _map_beside_text(
+        self, columns: Sequence[str], function: BatchFunction, schema: pa.Schema | str
+    ) -> DataFrame:
+        """`map` where other stages than the text's have some of the columns."""
+        position = next(iter(self._providers(["text"])))
+        step = self.finished[position]
+        own = self._providers(columns)[position]
+        others = self([name for name in columns if name not in own])
+
+        def ordered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield from function(batch.select(["doc_id", *columns]) for batch in batches)
+
+        return map_parquet_beside(
+            step.outcome_path("kept"), own, others, ordered, schema, step.stage.output_schema()
         )
 
     def _providers(self, columns: Sequence[str]) -> dict[int, list[str]]:

@@ -75,13 +75,10 @@ def map_parquet(
     task's batches, whose number and size say nothing: results must not depend on them.
     """
     names = list(dict.fromkeys(["doc_id", *columns]))
-    files = parquet_files(path)
-    if not files:
+    tasks = tasks_for(path, names, spark.sparkContext.defaultParallelism)
+    if not tasks:
         empty = spark.createDataFrame([], "doc_id string")
         return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
-    share = _share_read(max(files, key=lambda file: file[1])[0], names)
-    files = [(address, max(1, round(size * share))) for address, size in files]
-    tasks = _tasks(files, spark.sparkContext.defaultParallelism)
     wanted = pa.schema([types.field(name) for name in names]) if types else None
     # Some millions of ids are too much for every task's description.
     dropped = spark.sparkContext.broadcast(without) if without is not None else None
@@ -92,9 +89,74 @@ def map_parquet(
             piece for slot in slots for task in slot["id"].to_pylist() for piece in tasks[task]
         ]
         yield from function(_batches(pieces, names, wanted, ids))
-        _exempt_modules()
+        exempt_modules()
 
     return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, as_spark_schema(schema))
+
+
+def map_parquet_beside(
+    path: str,
+    columns: Sequence[str],
+    others: DataFrame,
+    function: BatchFunction,
+    schema: pa.Schema | str,
+    types: pa.Schema | None = None,
+) -> DataFrame:
+    """`map_parquet` of the documents of `others` (`doc_id` and columns), with its columns too.
+
+    What lies under `path` is read where it is used, once for its ids and once for `columns`; only
+    `others` is shuffled, to the tasks that read its documents. So texts stay out of the JVM.
+    """
+    spark = others.sparkSession
+    own = list(dict.fromkeys(["doc_id", *columns]))
+    tasks = tasks_for(path, own, spark.sparkContext.defaultParallelism)
+    named = [name for name in others.columns if name != "doc_id"]
+    wanted = pa.schema([types.field(name) for name in own]) if types else None
+    if not tasks:
+        empty = others.select("doc_id", *named).where("false")
+        return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
+
+    def place(slots: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for slot in slots:
+            for task in slot["id"].to_pylist():
+                for batch in _batches(tasks[task], ["doc_id"], None, None):
+                    here = pa.array(np.full(batch.num_rows, task, np.int32))
+                    yield pa.RecordBatch.from_arrays([batch["doc_id"], here], ["doc_id", "task"])
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        held = list(batches)
+        if held:
+            yield from function(_beside(pa.Table.from_batches(held), tasks, own, named, wanted))
+        exempt_modules()
+
+    slots = spark.range(0, len(tasks), 1, len(tasks))
+    placed = slots.mapInArrow(place, "doc_id string, task int")
+    dealt = placed.join(others, "doc_id").repartition(len(tasks), "task")
+    return dealt.mapInArrow(read, as_spark_schema(schema))
+
+
+def _beside(
+    rows: pa.Table,
+    tasks: Sequence[Sequence[Piece]],
+    own: Sequence[str],
+    named: Sequence[str],
+    types: pa.Schema | None,
+) -> Iterator[pa.RecordBatch]:
+    """The documents of `rows` (doc_id, task, `named`): `own` columns from files, and `named`."""
+    for task in np.unique(rows["task"].to_numpy()).tolist():
+        of_task = rows.filter(pc.equal(rows["task"], task)).combine_chunks()
+        ids = id_array(of_task["doc_id"].combine_chunks())
+        order = np.argsort(ids)
+        ids = ids[order]
+        for batch in _batches(tasks[task], own, types, None):
+            here = id_array(batch["doc_id"])
+            place = np.minimum(np.searchsorted(ids, here), len(ids) - 1)
+            chosen = np.flatnonzero(ids[place] == here)
+            if len(chosen):
+                beside = of_task.take(pa.array(order[place[chosen]])).combine_chunks()
+                columns = [*batch.take(pa.array(chosen)).columns]
+                columns += [beside[name].combine_chunks() for name in named]
+                yield pa.RecordBatch.from_arrays(columns, names=[*own, *named])
 
 
 def parquet_files(path: str) -> list[tuple[str, int]]:
@@ -129,6 +191,15 @@ def id_array(ids: pa.Array) -> NDArray[np.bytes_]:
     return np.frombuffer(data, f"S{lengths[0]}", count=len(ids), offset=first)
 
 
+def tasks_for(path: str, names: Sequence[str], at_least: int) -> list[list[Piece]]:
+    """Tasks that read the columns `names` of all Parquet files under `path`, of about one size."""
+    files = parquet_files(path)
+    if not files:
+        return []
+    share = _share_read(max(files, key=lambda file: file[1])[0], names)
+    return _tasks([(file, max(1, round(size * share))) for file, size in files], at_least)
+
+
 def _share_read(path: str, names: Sequence[str]) -> float:
     """The share of a Parquet file's bytes that some columns take."""
     try:
@@ -150,7 +221,7 @@ def _share_read(path: str, names: Sequence[str]) -> float:
 _exempted = 0  # modules
 
 
-def _exempt_modules() -> None:
+def exempt_modules() -> None:
     """Exempt what is imported from garbage collection.
 
     Spark's workers collect garbage after every task, and go through all modules' objects for it,

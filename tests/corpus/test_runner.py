@@ -235,6 +235,24 @@ def test_columns_come_from_where_they_were_written_last(
     }
 
 
+@pytest.mark.parametrize("task_bytes", [100, 1 << 20], ids=["many tasks", "few tasks"])
+def test_texts_meet_the_columns_of_other_stages_in_the_workers(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_bytes: int
+) -> None:
+    monkeypatch.setattr("corpus.scan.PARTITION_BYTES", task_bytes)
+    stages = toy()
+    finished = run_stages(spark, str(tmp_path), raw_documents(spark), "raw", stages)
+    read = Survivors(spark, finished)
+    columns = ["length", "text", "kind"]
+    schema = "doc_id string, length long, text string, kind string"
+    frame = read.map(columns, lambda batches: batches, schema)
+    assert sorted(frame.collect()) == sorted(read(columns).collect())
+    assert frame.count() == finished[-1].record.kept > 10
+    plan = frame._jdf.queryExecution().executedPlan().toString()
+    assert "ReadSchema" in plan
+    assert "text:string" not in plan  # the JVM reads no text
+
+
 def test_the_ledger_tells_a_documents_story(spark: SparkSession, tmp_path: Path) -> None:
     execute(spark, tmp_path, toy())
     run = Run(str(tmp_path))
