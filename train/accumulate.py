@@ -1,12 +1,13 @@
-"""Weight gradients added up inside the matrix product, over the micro-batches of a step.
+"""Gradients added up inside the matrix products that make them.
 
 Autograd computes a weight's gradient and then adds it to what the micro-batches before left: the
 gradient is written, read again, and the sum read and written. A matrix product can add to its
 output for free (Megatron-LM calls it gradient accumulation fusion). The sum is rounded once
-instead of twice.
+instead of twice. The same holds for the gradient of an input that several layers read.
 
-A step's first and last micro-batch go the usual way: the first makes the tensors, and the last
-must fire DeepSpeed's hooks. Only where a rank keeps whole gradients (ZeRO stages 0 and 1).
+For weights, a step's first and last micro-batch go the usual way: the first makes the tensors,
+and the last must fire DeepSpeed's hooks. Only where a rank keeps whole gradients (ZeRO stages 0
+and 1).
 """
 
 import contextlib
@@ -38,27 +39,52 @@ def accumulate_in_products(model: nn.Module) -> None:
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
 
 
+def products(x: torch.Tensor, *layers: Any) -> tuple[torch.Tensor, ...]:
+    """What each layer makes of x, of x's dtype.
+
+    Where `accumulate_in_products` prepared them all, the gradient of x is summed inside their
+    backward products instead of by additions that read and write it again. Hooks on such layers
+    do not fire, since none is called by itself.
+
+    Args:
+        x: [..., in].
+        layers: modules; each makes [..., its out] of x.
+    """
+    if all(getattr(layer.forward, "__func__", None) is _forward for layer in layers):
+        outs: tuple[torch.Tensor, ...] = _Products.apply(x, *(layer.weight for layer in layers))
+        return outs
+    return tuple(layer(x) for layer in layers)
+
+
 def _forward(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = _Product.apply(x, self.weight)
+    out: torch.Tensor = _Products.apply(x, self.weight)[0]
     return out
 
 
-class _Product(torch.autograd.Function):
-    """x @ weight.T, for x [..., in] and weight [out, in]."""
+class _Products(torch.autograd.Function):
+    """x @ weight.T for each weight [out, in], for x [..., in]."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, x: torch.Tensor, *weights: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         ctx.save_for_backward(x)
-        ctx.weight = weight
-        return x @ weight.t()
+        ctx.weights = weights
+        return tuple(x @ weight.t() for weight in weights)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
-        weight = ctx.weight
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
-        upper, lower = grad.flatten(0, -2), x.flatten(0, -2)
-        if _adding and weight.grad is not None:
-            weight.grad.addmm_(upper.t(), lower)
-            return grad_x, None
-        return grad_x, upper.t() @ lower
+        lower = x.flatten(0, -2)
+        grad_x = None
+        grad_weights: list[torch.Tensor | None] = []
+        for grad, weight in zip(grads, ctx.weights, strict=True):
+            upper = grad.flatten(0, -2)
+            if ctx.needs_input_grad[0]:
+                grad_x = upper @ weight if grad_x is None else grad_x.addmm_(upper, weight)
+            if _adding and weight.grad is not None:
+                weight.grad.addmm_(upper.t(), lower)
+                grad_weights.append(None)
+            else:
+                grad_weights.append(upper.t() @ lower)
+        return None if grad_x is None else grad_x.view_as(x), *grad_weights

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from corpus.settings import UserError
+from train.accumulate import products
 from train.attention import PREFIX, Documents, varlen_function
 from train.kernels import AddNorm, Rotary, SwiGlu
 from train.model import FUSED_FAMILIES
@@ -82,9 +83,10 @@ def _attention(
     documents: Documents,
 ) -> torch.Tensor:
     tokens = hidden.shape[1]
-    query = self.q_proj(hidden).view(tokens, -1, self.head_dim)
-    key = self.k_proj(hidden).view(tokens, -1, self.head_dim)
-    value = self.v_proj(hidden).view(tokens, -1, self.head_dim)
+    query, key, value = (
+        part.view(tokens, -1, self.head_dim)
+        for part in products(hidden, self.q_proj, self.k_proj, self.v_proj)
+    )
     if hasattr(self, "q_norm"):  # Qwen 3
         query, key = self.q_norm(query), self.k_norm(key)
     query = Rotary.apply(query, *position_embeddings)
@@ -95,7 +97,8 @@ def _attention(
 
 
 def _mlp(self: Any, hidden: torch.Tensor) -> torch.Tensor:
-    out: torch.Tensor = self.down_proj(SwiGlu.apply(self.gate_proj(hidden), self.up_proj(hidden)))
+    gate_and_up = products(hidden, self.gate_proj, self.up_proj)
+    out: torch.Tensor = self.down_proj(SwiGlu.apply(*gate_and_up))
     return out
 
 

@@ -1,5 +1,6 @@
 """The parts of continued pretraining, each held against a plain reference in fp32 or fp64."""
 
+import copy
 import math
 import threading
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from corpus.settings import UserError
 from tokenization.new_rows import grow
-from train.accumulate import accumulate_in_products, adding_in_place
+from train.accumulate import accumulate_in_products, adding_in_place, products
 from train.adapters import add_adapters, merge_adapters
 from train.attention import find_documents
 from train.heartbeat import EXIT_STATUS, Heartbeat
@@ -301,6 +302,32 @@ def test_gradients_added_inside_products_are_autograds() -> None:
             (adding(right) ** 2).sum().backward()
         torch.testing.assert_close(left.grad, right.grad)
     torch.testing.assert_close(usual.weight.grad, adding.weight.grad)
+
+
+def test_layers_that_share_an_input_share_its_gradient() -> None:
+    torch.manual_seed(0)
+    usual = torch.nn.ModuleList(torch.nn.Linear(6, out, bias=False) for out in (5, 2, 7))
+    sharing = copy.deepcopy(usual)
+    accumulate_in_products(sharing)
+    called: list[object] = []
+    for layer in (*usual, *sharing):
+        layer.register_forward_hook(lambda layer, *_: called.append(layer))
+    for number in range(3):
+        x = torch.randn(2, 3, 6)
+        left, right = x.clone().requires_grad_(), x.clone().requires_grad_()
+        expected, found = products(left, *usual), products(right, *sharing)
+        sum((part**3).sum() for part in expected).backward()
+        with adding_in_place(number == 1):
+            sum((part**3).sum() for part in found).backward()
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(right.grad, left.grad)
+    for layer, reference in zip(sharing, usual, strict=True):
+        torch.testing.assert_close(layer.weight.grad, reference.weight.grad)
+    assert called == [*usual] * 3, "the sharing layers are one operation"
+    half = torch.nn.ModuleList([usual[0], sharing[1]])  # one is not prepared: each goes by itself
+    for part, layer in zip(products(x, *half), half, strict=True):
+        torch.testing.assert_close(part, x @ layer.weight.t())
+    assert called[9:] == [*half]
 
 
 def test_a_rank_that_waits_names_the_one_behind(
