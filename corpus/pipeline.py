@@ -82,8 +82,8 @@ def run_recipe(
     display = display or RunDisplay(quiet=True)
     recipe = file.recipe
     stages = build_stages(file, STAGES)
-    check_columns(stages, file.path)
     check_signatures(stages, file.path)
+    check_columns(stages, file.path)
     vocabulary = file.section(VocabularyConfig, "vocabulary") if recipe.vocabulary else None
     shards = file.section(ShardsConfig, "shards") if recipe.shards else None
     if shards and not vocabulary:
@@ -240,8 +240,8 @@ def main(arguments: list[str] | None = None) -> int:
     }
     file = RecipeFile(file.recipe.model_copy(update=changes), file.path, file.text)
     stages = build_stages(file, STAGES)
-    check_columns(stages, file.path)
     check_signatures(stages, file.path)
+    check_columns(stages, file.path)
     sources_fingerprint(file.recipe.sources)
     if options.check:
         print(f"{options.recipe}: {len(stages)} stages, {len(file.recipe.sources)} sources: valid")
