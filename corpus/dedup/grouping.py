@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from corpus.buffers import blobs, unblob
-from corpus.dedup.buckets import Records, unpack, unpack_together
+from corpus.dedup.buckets import unpack_together
 from corpus.dedup.components import parted_components
 from corpus.dedup.links import NO_LIMIT, groups, link_records, spanning_forest
 from corpus.dedup.stored import Store, stored_key
@@ -135,22 +135,17 @@ def _relinked(linked: DataFrame, link: Callable[..., Iterator[pa.RecordBatch]]) 
 def _link(
     batches: Iterable[pa.RecordBatch], radius: int, stores: Sequence[Store], hot: int
 ) -> Iterator[pa.RecordBatch]:
-    columns: list[Records] = []
-    if stores:
-        parts = list(unpack(batches))
-        columns = [(hashes, keys, sketches) for _, hashes, keys, sketches in parts]
-        fresh = sum(len(hashes) for hashes, _, _ in columns)
-        for number, store in enumerate(stores):
-            for part, hashes, _, _ in parts:
-                for found in store.records(part, np.unique(hashes)):
-                    sketches = np.column_stack([found["sketch0"], found["sketch1"]])
-                    keys = stored_key(found["key"].to_numpy(), number)
-                    columns.append((found["hash"].to_numpy(), keys, sketches))
-    else:
-        columns = [unpack_together(batches)]
-        fresh = len(columns[0][0])
+    columns = [unpack_together(batches)]
+    fresh = len(columns[0][0])
     if fresh == 0:
         return
+    if stores:
+        wanted = np.unique(columns[0][0])
+        for number, store in enumerate(stores):
+            for found in store.records(wanted):
+                sketches = np.column_stack([found["sketch0"], found["sketch1"]])
+                keys = stored_key(found["key"].to_numpy(), number)
+                columns.append((found["hash"].to_numpy(), keys, sketches))
     hashes, keys, sketches = (np.concatenate(column) for column in zip(*columns, strict=True))
     stored = np.arange(len(hashes)) >= fresh
     too_many = _in_hot_buckets(hashes, hot)

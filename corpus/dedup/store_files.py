@@ -1,8 +1,8 @@
 """The files of a signature store: written whole or not at all, and looked up in narrow pieces.
 
 What is looked up lies in Parquet files that are sorted by a 64-bit number and parted by its highest
-bits. Opening a file costs more than reading a hundred thousand numbers, so files are few and large:
-a small store has one of a kind. Each row group's bounds stand in the footer, and only the groups in
+bits. Opening a file costs more than reading from it, so files are few and large: a small store has
+one of a kind. Each row group's bounds stand in the footer, and only the groups in
 which a wanted number can lie are read.
 """
 
@@ -31,7 +31,7 @@ DOCUMENT_FILES = 256  # at the most; of records, one for each part of the bucket
 SHINGLES_BYTES = 16 << 20  # of shingles in a file, where they suffice
 
 # What is stored of a document and bucket, in order of the hash and the key. (No column here has
-# nulls: said so, they are read in three quarters of the time.)
+# nulls: said so, they are read faster.)
 RECORD_FIELDS = pa.schema(
     [
         pa.field("hash", pa.uint64(), nullable=False),
@@ -231,8 +231,7 @@ class _Group:
 class SortedRows:
     """The rows of sorted Parquet files, by a number of theirs.
 
-    One file is open and one row group in memory: who asks in ascending order reads nothing twice.
-    With `keep`, all row groups that were read stay in memory.
+    One file is open at a time. With `keep`, all row groups that were read stay in memory.
     """
 
     keep = False
@@ -244,7 +243,6 @@ class SortedRows:
         self.schema = schema
         self.column = schema.names[0]
         self._file: _File | None = None
-        self._group: _Group | None = None
         self._kept: dict[tuple[int, int], _Group] = {}
 
     def rows_with(self, wanted: NDArray[Any]) -> list[pa.Table]:
@@ -252,9 +250,6 @@ class SortedRows:
         found: list[pa.Table] = []
         if not len(wanted):
             return found
-        group = self._group
-        if group is not None and group.values[0] < wanted[0] and wanted[-1] < group.values[-1]:
-            return self._found(group, wanted, found)  # in most look-ups by far
         low, high = file_numbers(wanted[[0, -1]], len(self.rows)).tolist()
         for number in range(low, high + 1):
             if self.rows[number]:
@@ -263,7 +258,7 @@ class SortedRows:
                 stops = wanted.searchsorted(file.last, "right")
                 for place in np.flatnonzero(starts < stops).tolist():
                     near = wanted[starts[place] : stops[place]]
-                    self._found(self._read(file, place), near, found)
+                    self._find(self._read(file, place), near, found)
         return found
 
     def between(self, number: int, files: int) -> pa.Table:
@@ -281,10 +276,10 @@ class SortedRows:
         """Close the file that is open, and let go of all row groups."""
         if self._file is not None:
             self._file.stack.close()
-        self._file = self._group = None
+        self._file = None
         self._kept = {}
 
-    def _found(self, group: _Group, wanted: NDArray[Any], found: list[pa.Table]) -> list[pa.Table]:
+    def _find(self, group: _Group, wanted: NDArray[Any], found: list[pa.Table]) -> None:
         """Append to `found` the rows of `group` that are `wanted`, which lie in its bounds."""
         places = _places(group.values, wanted)
         if len(places):
@@ -292,7 +287,6 @@ class SortedRows:
                 file = self._open(group.file)
                 group.rows = self._columns(file, [group.number], self.schema.names)
             found.append(group.rows.take(pa.array(places)))
-        return found
 
     def _open(self, number: int) -> _File:
         if self._file is not None and self._file.number == number:
@@ -315,15 +309,12 @@ class SortedRows:
         return self._file
 
     def _read(self, file: _File, number: int) -> _Group:
-        group = self._group
-        if group is None or (group.file, group.number) != (file.number, number):
-            group = self._kept.get((file.number, number))
+        group = self._kept.get((file.number, number))
         if group is None:
             values = self._columns(file, [number], [self.column])[self.column]
             group = _Group(file.number, number, values.to_numpy())
             if self.keep:
                 self._kept[file.number, number] = group
-        self._group = group
         return group
 
     def _cut(self, file: _File, number: int, files: int) -> pa.Table:

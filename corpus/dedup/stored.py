@@ -62,12 +62,8 @@ class Store:
     opened: str = field(default_factory=lambda: uuid.uuid4().hex, compare=False)
     """Another one each time that a store is opened."""
 
-    def records(self, part: int, hashes: NDArray[np.uint64]) -> list[pa.Table]:
-        """The records (RECORD_FIELDS) of a part of the buckets whose hash is one of `hashes`.
-
-        `hashes` are sorted and distinct. Asked for in order of the parts, no part of the store is
-        read twice.
-        """
+    def records(self, hashes: NDArray[np.uint64]) -> list[pa.Table]:
+        """The records (RECORD_FIELDS) whose hash is one of `hashes`, sorted and distinct."""
         return self._looked_up.rows_with(hashes)
 
     def members(self, keys: NDArray[np.int64]) -> pa.Table:

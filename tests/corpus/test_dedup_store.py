@@ -199,10 +199,10 @@ def test_a_damaged_store_is_named(spark: SparkSession, tmp_path: Path) -> None:
     whole = records.read_bytes()
     records.write_bytes(whole[:-40])
     with pytest.raises(UserError, match=r"records/00000[.]parquet: cannot be read as Parquet"):
-        stored.open_store(str(path)).records(0, hashes)
+        stored.open_store(str(path)).records(hashes)
     store_files.write_records(store_files.RECORD_FIELDS.empty_table(), str(path), 0)
     with pytest.raises(UserError, match=r"00000[.]parquet: holds 0 rows, and store.json says 16"):
-        stored.open_store(str(path)).records(0, hashes)
+        stored.open_store(str(path)).records(hashes)
     records.unlink()
     with pytest.raises(UserError, match=r"records/00000[.]parquet: cannot be read as Parquet"):
         merge_stores([str(path)], str(tmp_path / "out"))
