@@ -8,7 +8,7 @@ an attempt folder that no `stage.json` names is the rest of a killed run and is 
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
 from typing import Any
@@ -190,17 +190,13 @@ class Survivors(Read):
         self, columns: Sequence[str], function: BatchFunction, schema: pa.Schema | str
     ) -> DataFrame:
         """`map` where other stages than the text's have some of the columns."""
-        position = next(iter(self._providers(["text"])))
+        (position,) = self._providers(["text"])
         step = self.finished[position]
         own = self._providers(columns)[position]
         others = self([name for name in columns if name not in own])
-
-        def ordered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            yield from function(batch.select(["doc_id", *columns]) for batch in batches)
-
-        return map_parquet_beside(
-            step.outcome_path("kept"), own, others, ordered, schema, step.stage.output_schema()
-        )
+        path = step.outcome_path("kept")
+        types = step.stage.output_schema()
+        return map_parquet_beside(path, columns, others, function, schema, types)
 
     def _providers(self, columns: Sequence[str]) -> dict[int, list[str]]:
         """Which columns to read from which finished stage, by its position."""

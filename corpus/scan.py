@@ -75,10 +75,9 @@ def map_parquet(
     task's batches, whose number and size say nothing: results must not depend on them.
     """
     names = list(dict.fromkeys(["doc_id", *columns]))
-    tasks = tasks_for(path, names, spark.sparkContext.defaultParallelism)
+    tasks = _tasks_for(path, names, spark.sparkContext.defaultParallelism)
     if not tasks:
-        empty = spark.createDataFrame([], "doc_id string")
-        return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
+        return _nothing(spark, schema)
     wanted = pa.schema([types.field(name) for name in names]) if types else None
     # Some millions of ids are too much for every task's description.
     dropped = spark.sparkContext.broadcast(without) if without is not None else None
@@ -89,7 +88,7 @@ def map_parquet(
             piece for slot in slots for task in slot["id"].to_pylist() for piece in tasks[task]
         ]
         yield from function(_batches(pieces, names, wanted, ids))
-        exempt_modules()
+        _exempt_modules()
 
     return spark.range(0, len(tasks), 1, len(tasks)).mapInArrow(read, as_spark_schema(schema))
 
@@ -100,21 +99,19 @@ def map_parquet_beside(
     others: DataFrame,
     function: BatchFunction,
     schema: pa.Schema | str,
-    types: pa.Schema | None = None,
+    types: pa.Schema,
 ) -> DataFrame:
-    """`map_parquet` of the documents of `others` (`doc_id` and columns), with its columns too.
+    """`map_parquet` of the documents of `others`: `columns` are its own, or else in the files.
 
-    What lies under `path` is read where it is used, once for its ids and once for `columns`; only
+    What lies under `path` is read where it is used, once for its ids and once for its columns; only
     `others` is shuffled, to the tasks that read its documents. So texts stay out of the JVM.
     """
     spark = others.sparkSession
-    own = list(dict.fromkeys(["doc_id", *columns]))
-    tasks = tasks_for(path, own, spark.sparkContext.defaultParallelism)
-    named = [name for name in others.columns if name != "doc_id"]
-    wanted = pa.schema([types.field(name) for name in own]) if types else None
+    own = ["doc_id", *(name for name in columns if name not in others.columns)]
+    tasks = _tasks_for(path, own, spark.sparkContext.defaultParallelism)
     if not tasks:
-        empty = others.select("doc_id", *named).where("false")
-        return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
+        return _nothing(spark, schema)
+    wanted = pa.schema([types.field(name) for name in own])
 
     def place(slots: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for slot in slots:
@@ -126,8 +123,9 @@ def map_parquet_beside(
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         held = list(batches)
         if held:
-            yield from function(_beside(pa.Table.from_batches(held), tasks, own, named, wanted))
-        exempt_modules()
+            rows = pa.Table.from_batches(held)
+            yield from function(_beside(rows, tasks, wanted, ["doc_id", *columns]))
+        _exempt_modules()
 
     slots = spark.range(0, len(tasks), 1, len(tasks))
     placed = slots.mapInArrow(place, "doc_id string, task int")
@@ -136,27 +134,29 @@ def map_parquet_beside(
 
 
 def _beside(
-    rows: pa.Table,
-    tasks: Sequence[Sequence[Piece]],
-    own: Sequence[str],
-    named: Sequence[str],
-    types: pa.Schema | None,
+    rows: pa.Table, tasks: Sequence[Sequence[Piece]], types: pa.Schema, names: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
-    """The documents of `rows` (doc_id, task, `named`): `own` columns from files, and `named`."""
+    """The documents of `rows` (doc_id, task, columns): `names`, those in `types` from files."""
     for task in np.unique(rows["task"].to_numpy()).tolist():
-        of_task = rows.filter(pc.equal(rows["task"], task)).combine_chunks()
+        of_task = rows.filter(pc.equal(rows["task"], task)).sort_by("doc_id").combine_chunks()
         ids = id_array(of_task["doc_id"].combine_chunks())
-        order = np.argsort(ids)
-        ids = ids[order]
-        for batch in _batches(tasks[task], own, types, None):
+        for batch in _batches(tasks[task], types.names, types, None):
             here = id_array(batch["doc_id"])
-            place = np.minimum(np.searchsorted(ids, here), len(ids) - 1)
-            chosen = np.flatnonzero(ids[place] == here)
+            chosen = np.flatnonzero(is_in(here, ids))
             if len(chosen):
-                beside = of_task.take(pa.array(order[place[chosen]])).combine_chunks()
-                columns = [*batch.take(pa.array(chosen)).columns]
-                columns += [beside[name].combine_chunks() for name in named]
-                yield pa.RecordBatch.from_arrays(columns, names=[*own, *named])
+                read = batch.take(pa.array(chosen))
+                beside = of_task.take(pa.array(np.searchsorted(ids, here[chosen])))
+                columns = [
+                    read[name] if name in types.names else beside[name].combine_chunks()
+                    for name in names
+                ]
+                yield pa.RecordBatch.from_arrays(columns, names=list(names))
+
+
+def _nothing(spark: SparkSession, schema: pa.Schema | str) -> DataFrame:
+    """What a function makes of no documents."""
+    empty = spark.createDataFrame([], "doc_id string")
+    return empty.mapInArrow(lambda batches: iter(()), as_spark_schema(schema))
 
 
 def parquet_files(path: str) -> list[tuple[str, int]]:
@@ -191,7 +191,7 @@ def id_array(ids: pa.Array) -> NDArray[np.bytes_]:
     return np.frombuffer(data, f"S{lengths[0]}", count=len(ids), offset=first)
 
 
-def tasks_for(path: str, names: Sequence[str], at_least: int) -> list[list[Piece]]:
+def _tasks_for(path: str, names: Sequence[str], at_least: int) -> list[list[Piece]]:
     """Tasks that read the columns `names` of all Parquet files under `path`, of about one size."""
     files = parquet_files(path)
     if not files:
@@ -221,11 +221,11 @@ def _share_read(path: str, names: Sequence[str]) -> float:
 _exempted = 0  # modules
 
 
-def exempt_modules() -> None:
+def _exempt_modules() -> None:
     """Exempt what is imported from garbage collection.
 
-    Spark's workers collect garbage after every task, and go through all modules' objects for it,
-    which costs them more than half of what a task costs that does nothing.
+    Spark's workers collect garbage after every task, and go through all modules' objects for it:
+    much of what a short task costs.
     """
     global _exempted
     if len(sys.modules) > _exempted:
