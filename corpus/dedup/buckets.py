@@ -5,6 +5,7 @@ more than all the rest of deduplication; this is 32 bytes a document and bucket.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -54,6 +55,18 @@ def _records(batch: pa.RecordBatch, bucketing: Bucketing) -> Records:
     return hashes[rows, buckets], document_keys(batch.column("doc_id"))[rows], sketches[rows]
 
 
+def by_part(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each part among rows with the column `part`, in order of the parts."""
+    held = list(batches)
+    if held:
+        table = pa.Table.from_batches(held)
+        table = table.take(pc.sort_indices(table["part"])).combine_chunks()
+        parts = table["part"].to_numpy()
+        bounds = [*np.flatnonzero(np.diff(parts, prepend=-1)).tolist(), len(parts)]
+        for start, end in pairwise(bounds):
+            yield int(parts[start]), table.slice(start, end - start)
+
+
 def unpack(
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[tuple[int, NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64]]]:
@@ -61,23 +74,10 @@ def unpack(
 
     Records of other widths than two numbers beside hash and key come back in theirs.
     """
-    table = pa.Table.from_batches(list(batches), schema=_PACKED)
-    if table.num_rows == 0:
-        return
-    table = table.take(pc.sort_indices(table["part"])).combine_chunks()
-    parts = table["part"].to_numpy()
-    ends = [*(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(parts)]
-    start = 0
-    for end in ends:
-        rows = table.slice(start, end - start)
+    for part, rows in by_part(batches):
         keys = unblob(rows["keys"], np.int64)
-        yield (
-            int(parts[start]),
-            unblob(rows["hashes"], np.uint64),
-            keys,
-            unblob(rows["sketches"], np.uint64).reshape(len(keys), -1),
-        )
-        start = end
+        sketches = unblob(rows["sketches"], np.uint64).reshape(len(keys), -1)
+        yield part, unblob(rows["hashes"], np.uint64), keys, sketches
 
 
 def unpack_together(batches: Iterable[pa.RecordBatch]) -> Records:

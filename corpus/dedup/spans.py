@@ -16,7 +16,6 @@ Each step reads all texts; where these lie in files of one stage, workers read t
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from corpus.dedup.buckets import (
     PART_BITS,
     RECORD_SCHEMA,
     Records,
+    by_part,
     pack_records,
     unpack,
 )
@@ -247,9 +247,9 @@ def _packed_grams(batches: Iterable[pa.RecordBatch], length: int) -> Iterator[pa
 
 def _grams_by_part(held: Sequence[NDArray[np.uint64]]) -> pa.RecordBatch:
     hashes = np.sort(np.concatenate(held))
-    hashes = hashes[
-        np.append([True, True], hashes[2:] != hashes[:-2])[: len(hashes)]
-    ]  # two will do
+    is_third = np.zeros(len(hashes), np.bool_)
+    is_third[2:] = hashes[2:] == hashes[:-2]
+    hashes = hashes[~is_third]  # two say that it was chosen more than once
     return _rows_by_part(_parts(hashes), {"grams": (hashes, np.ones(len(hashes), np.int64))})
 
 
@@ -268,7 +268,7 @@ def _rows_by_part(
 
 def _more_than_once(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Of each part the first 32 bits of the hashes of grams that stand there more than once."""
-    for part, rows in _by_part(batches):
+    for part, rows in by_part(batches):
         hashes = np.sort(unblob(rows["grams"], np.uint64))
         repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]] >> np.uint64(32))
         if len(repeated):
@@ -278,24 +278,12 @@ def _more_than_once(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 def _slices(batches: Iterable[pa.RecordBatch], bits: int) -> Iterator[pa.RecordBatch]:
     """Of each part its slice of a bitmap of 2^bits bits, from rows of `_more_than_once`."""
-    for part, rows in _by_part(batches):
+    for part, rows in by_part(batches):
         places = unblob(rows["grams"], np.uint32) >> np.uint32(32 - bits)
         is_there = np.zeros(1 << (bits - PART_BITS), np.bool_)
         is_there[places - np.uint32(part << (bits - PART_BITS))] = True
         columns = [pa.array([part], pa.int32()), _blob(np.packbits(is_there, bitorder="little"))]
         yield pa.RecordBatch.from_arrays(columns, names=["part", "grams"])
-
-
-def _by_part(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of each part."""
-    held = list(batches)
-    if held:
-        table = pa.Table.from_batches(held)
-        table = table.take(pc.sort_indices(table["part"]))
-        parts = table["part"].to_numpy()
-        bounds = [*np.flatnonzero(np.diff(parts, prepend=-1)).tolist(), len(parts)]
-        for start, end in pairwise(bounds):
-            yield int(parts[start]), table.slice(start, end - start)
 
 
 def _blob(numbers: NDArray[Any]) -> pa.Array:
@@ -364,7 +352,7 @@ def _pick_repeated(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
             unblob(rows["runs"], np.uint64).reshape(-1, 6),
             unblob(rows["hashes"], np.uint64).reshape(-1, 2),
         )
-        for _, rows in _by_part(batches)
+        for _, rows in by_part(batches)
     )
 
 
