@@ -29,7 +29,7 @@ from corpus.dedup.stages import (
     MinHash,
     Paragraphs,
     Signatures,
-    check_signatures,
+    check_deduplication,
 )
 from corpus.document import DOCUMENT
 from corpus.extract.stage import Extract
@@ -82,7 +82,7 @@ def run_recipe(
     display = display or RunDisplay(quiet=True)
     recipe = file.recipe
     stages = build_stages(file, STAGES)
-    check_signatures(stages, file.path)
+    check_deduplication(stages, file.path)
     check_columns(stages, file.path)
     vocabulary = file.section(VocabularyConfig, "vocabulary") if recipe.vocabulary else None
     shards = file.section(ShardsConfig, "shards") if recipe.shards else None
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     }
     file = RecipeFile(file.recipe.model_copy(update=changes), file.path, file.text)
     stages = build_stages(file, STAGES)
-    check_signatures(stages, file.path)
+    check_deduplication(stages, file.path)
     check_columns(stages, file.path)
     sources_fingerprint(file.recipe.sources)
     if options.check:

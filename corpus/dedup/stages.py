@@ -10,14 +10,14 @@ from corpus.dedup.spans import LongSpans
 from corpus.settings import UserError
 from corpus.stage import Stage
 
-__all__ = ["Exact", "LongSpans", "MinHash", "Paragraphs", "Signatures", "check_signatures"]
+__all__ = ["Exact", "LongSpans", "MinHash", "Paragraphs", "Signatures", "check_deduplication"]
 
 # What two stages that share their groups must have in common.
 ALIKE = ("threshold", "recall", "permutations", "shingle", "containment", "shortest_share")
 
 
-def check_signatures(stages: Sequence[Stage], path: str) -> None:
-    """Refuse a recipe whose MinHash stages read other signatures than its `signatures` makes.
+def check_deduplication(stages: Sequence[Stage], path: str) -> None:
+    """Refuse a recipe whose MinHash stages do not fit its `signatures`, or each other.
 
     Raises:
         UserError: names the recipe at `path`, the stage and the key.

@@ -17,7 +17,7 @@ from corpus.dedup.bands import Banding, choose_banding, sketch_radius
 from corpus.dedup.exact import identity_hashes
 from corpus.dedup.normal import Shingling, fold_table
 from corpus.dedup.signatures import SignaturesConfig, sign, signature_matrix
-from corpus.dedup.stages import MinHash, Signatures, check_signatures
+from corpus.dedup.stages import MinHash, Signatures, check_deduplication
 from corpus.settings import UserError
 from corpus.stage import StageContext
 
@@ -223,13 +223,13 @@ def test_minhash_must_read_the_signatures_that_are_made() -> None:
     signed = Signatures("signatures", SignaturesConfig(shingle=folded), context)
     same = MinHash("minhash-local", MinHash.Config(shingle=folded), context)
     other = MinHash("minhash-global", MinHash.Config(), context)
-    check_signatures([signed, same], "r.yaml")
-    check_signatures([other], "r.yaml")
+    check_deduplication([signed, same], "r.yaml")
+    check_deduplication([other], "r.yaml")
     message = r"^r\.yaml: stages\.2\.minhash-global: shingle: is .*'fold_script': False"
     with pytest.raises(UserError, match=message):
-        check_signatures([signed, same, other], "r.yaml")
+        check_deduplication([signed, same, other], "r.yaml")
     seeded = Signatures("signatures", SignaturesConfig(seed=2), context)
     against = MinHash("minhash-global", MinHash.Config(against=("s",)), context)
-    check_signatures([seeded, other], "r.yaml")
+    check_deduplication([seeded, other], "r.yaml")
     with pytest.raises(UserError, match="against: signature stores are made with the seed 1"):
-        check_signatures([seeded, against], "r.yaml")
+        check_deduplication([seeded, against], "r.yaml")

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from corpus.dedup.grouping import Limits
 from corpus.dedup.left_groups import split_places
 from corpus.dedup.minhash import MinHashConfig
-from corpus.dedup.stages import MinHash, check_signatures
+from corpus.dedup.stages import MinHash, check_deduplication
 from corpus.settings import UserError
 from corpus.stage import FrameDocuments
 
@@ -129,9 +129,9 @@ def test_settings_that_do_not_fit_are_refused() -> None:
             MinHash.Config.model_validate(wrong)
     local = MinHash("minhash-local", LOCAL, context())
     then = MinHash("minhash-global", THEN, context())
-    check_signatures([local, then], "r.yaml")
+    check_deduplication([local, then], "r.yaml")
     with pytest.raises(UserError, match=r"r.yaml: stages.0.minhash-global: take_groups: no stage"):
-        check_signatures([then, local], "r.yaml")
+        check_deduplication([then, local], "r.yaml")
     lower = MinHash("minhash-global", MinHash.Config(take_groups=True, threshold=0.7), context())
     with pytest.raises(UserError, match=r"stages.1.minhash-global: threshold: is 0.7, and 'min"):
-        check_signatures([local, lower], "r.yaml")
+        check_deduplication([local, lower], "r.yaml")
