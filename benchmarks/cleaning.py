@@ -35,7 +35,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cleaning_sets import Set, bad_sets, good_sets, join, prospectuses
-from dedup_speed import tree_cpu_seconds
+from dedup_lib import tree_cpu_seconds
 from rich.console import Console
 from rich.table import Table
 

@@ -15,7 +15,6 @@ are compared with the three after the first. A merge copies what stands, so its 
 part is checked against stores of 1, 3 and 9 times its size, and 1, 2 and 4 parts against one store.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -28,31 +27,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dedup_corpus import load
-from dedup_quality import machine
-from dedup_speed import tree_cpu_seconds
+from dedup_lib import (
+    Source,
+    as_parquet,
+    machine,
+    options_parser,
+    signed_corpus,
+    tree_cpu_seconds,
+)
 from pyspark.sql import SparkSession
 
 from corpus.dedup.keeping import Keeping
 from corpus.dedup.merging import merge_stores
 from corpus.dedup.minhash import Bands, MinHashConfig, deduplicate, measure_of
-from corpus.dedup.signatures import SignaturesConfig, sign
 from corpus.dedup.store import remove, write_store
 from corpus.scan import ParquetDocuments
 from corpus.session import spark_session
-from corpus.settings import Settings, command
+from corpus.settings import command
 
 PARTS = 10
-FILES = 4  # of a part: row groups are what workers share
 BOUND = 1.15  # of the growth of checking and writing
 WARM_UP = 4  # runs before anything is timed
 TIMES = 3  # every run, for the median
 FIRST_COME = Keeping(order=("priority", "longest"))
-
-
-class Part(Settings):
-    """What a recipe says of a source, as far as deduplication reads it."""
-
-    priority: int
 
 
 @dataclass(frozen=True)
@@ -78,17 +75,10 @@ class Run:
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Run the parts one by one in both series, and all of them at once."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--scratch", type=Path, default=Path("bench-scratch"), help="work folder")
-    parser.add_argument("--quick", action="store_true", help="6,600 documents, not 60,060")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
-    options = parser.parse_args(arguments)
+    options = options_parser(__doc__, "6,600 documents, not 60,060").parse_args(arguments)
     corpus, _ = load(options.data, options.scratch, 6_000 if options.quick else 54_600)
     spark = spark_session("dedup incremental", {"spark.sql.shuffle.partitions": "8"})
-    bench = Bench(spark, signed_corpus(corpus), options.scratch / "incremental")
+    bench = Bench(spark, signed_corpus(corpus, corpus["source"]), options.scratch / "incremental")
     print(f"{corpus.num_rows:,} documents in {PARTS} parts; {machine()}")
 
     bench.series("warm-up", merged=True, parts=WARM_UP)  # Java compiles what is run often
@@ -132,19 +122,12 @@ class Bench:
         sources = pa.array([f"part-{part}" for part in self.part_of])
         place = corpus.schema.get_field_index("source")
         self.corpus = corpus.set_column(place, "source", sources)
-        self.sources = {f"part-{part}": Part(priority=PARTS - part) for part in range(PARTS)}
+        self.sources = {f"part-{part}": Source(priority=PARTS - part) for part in range(PARTS)}
         shutil.rmtree(folder, ignore_errors=True)
 
     def documents(self, name: str, rows: pa.Table) -> ParquetDocuments:
         """Some rows of the corpus as a run has them."""
-        folder = self.folder / "documents" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        size = -(-len(rows) // FILES)
-        for number in range(FILES):
-            part = rows.slice(number * size, size)
-            pq.write_table(part, folder / f"{number}.parquet", compression="zstd")
-        return ParquetDocuments(self.spark, str(folder))
+        return as_parquet(self.spark, rows, self.folder / "documents" / name)
 
     def rows(self, parts: Sequence[int]) -> pa.Table:
         """The documents of some parts."""
@@ -202,13 +185,6 @@ class Bench:
         for part, run in enumerate(runs):
             run.check_s.append(self.check("part", [part], run.stores)[2])
             run.write_s.append(self.write("again", run.kept)[1])
-
-
-def signed_corpus(corpus: pa.Table) -> pa.Table:
-    """doc_id, text, source, date (null) and minhash, as the stage `signatures` makes it."""
-    minhash, _ = sign(corpus["text"].combine_chunks(), SignaturesConfig())
-    dates = pa.nulls(corpus.num_rows, pa.string())
-    return corpus.append_column("date", dates).append_column("minhash", minhash)
 
 
 def kept_of(runs: Sequence[Run]) -> frozenset[str]:

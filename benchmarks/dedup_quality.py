@@ -13,16 +13,14 @@ each threshold:
     residual    of the true pairs, the share of which both documents are kept
 """
 
-import argparse
 import json
-import platform
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from dedup_corpus import SHINGLE, Truth, load, normalise
+from dedup_lib import machine, options_parser
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -46,14 +44,7 @@ MEASURED_BEFORE = {
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Build the corpus, run the job at .8 and .7, and score it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--scratch", type=Path, default=Path("bench-scratch"), help="work folder")
-    parser.add_argument("--quick", action="store_true", help="6,600 documents, and no peer")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
-    options = parser.parse_args(arguments)
+    options = options_parser(__doc__, "6,600 documents, and no peer").parse_args(arguments)
 
     corpus, truth = load(options.data, options.scratch, 6_000 if options.quick else 54_600)
     row_of = {doc_id: row for row, doc_id in enumerate(corpus["doc_id"].to_pylist())}
@@ -83,10 +74,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
     return 0
-
-
-def machine() -> str:
-    return f"{platform.machine()}, Python {platform.python_version()}"
 
 
 def kept_rows(decided: DataFrame, row_of: dict[str, int]) -> NDArray[np.bool_]:

@@ -15,12 +15,10 @@ hit is confirmed character by character. Last, how many passages of this length 
 one place, before and after: what is still repeated would make cuts that are too short.
 """
 
-import argparse
 import functools
 import gzip
 import hashlib
 import json
-import platform
 import sys
 import time
 from collections.abc import Iterable
@@ -32,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dedup_corpus import normalise
-from dedup_speed import tree_cpu_seconds
+from dedup_lib import machine, options_parser, tree_cpu_seconds
 from numpy.typing import NDArray
 
 from corpus.dedup.spans import LongSpans
@@ -52,17 +50,10 @@ NEVER = np.uint16(0x7FFF)
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Cut the repeated passages, count them, and look all of them up."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--scratch", type=Path, default=Path("bench-scratch"), help="work folder")
-    parser.add_argument("--quick", action="store_true", help="the financial statutes only")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
-    options = parser.parse_args(arguments)
+    options = options_parser(__doc__, "the financial statutes only").parse_args(arguments)
     given = documents(options.data, SOURCES[1:2] if options.quick else SOURCES)
     size = given["text"].nbytes / 1e6
-    print(f"{given.num_rows:,} documents, {size:.0f} MB; {platform.machine()}")
+    print(f"{given.num_rows:,} documents, {size:.0f} MB; {machine()}")
     result, seconds = cut(given, options.scratch)
 
     numbers: dict[str, float] = {"cpu_s": seconds, "mb_per_cpu_s": size / seconds}

@@ -8,18 +8,15 @@ and verifies near-duplicates at .8 and writes a verdict for every document. Its 
 dedup_corpus.py, repeated in other alphabets until it has a million documents (--quick: 60,060).
 """
 
-import argparse
 import json
-import os
-import platform
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from dedup_corpus import SHINGLE, enlarge, load, normalise
+from dedup_lib import machine, options_parser, tree_cpu_seconds
 
 from corpus.buffers import string_buffers
 from corpus.dedup.kernels import permutations, shingle_keys, signatures
@@ -37,27 +34,18 @@ MEASURED_BEFORE = {
     "datasketch 2.0": 1_486,
     "datatrove, characters": 1_260,
 }
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @command
 def main(arguments: list[str] | None = None) -> int:
     """Measure the kernel and the job."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--scratch", type=Path, default=Path("bench-scratch"), help="work folder")
-    parser.add_argument(
-        "--quick", action="store_true", help="60,060 documents instead of a million"
-    )
+    parser = options_parser(__doc__, "60,060 documents instead of a million")
     parser.add_argument("--documents", type=int, help="another size of the job")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
     options = parser.parse_args(arguments)
     corpus, _ = load(options.data, options.scratch, 54_600)
     count = options.documents or (corpus.num_rows if options.quick else 1_000_000)
     versions = ", ".join(f"{name} {version(name)}" for name in ("pyspark", "numba", "datasketch"))
-    print(f"{platform.machine()}, {os.cpu_count()} cores; {versions}")
+    print(f"{machine()}; {versions}")
 
     numbers: dict[str, float] = {}
     sample = corpus.slice(0, 20_000)
@@ -125,28 +113,6 @@ def job_cpu_seconds(documents: str, output: str) -> tuple[float, int]:
     dropped = spark.read.parquet(output).where("verdict is not null").count()
     spark.stop()
     return seconds, dropped
-
-
-def tree_cpu_seconds() -> float:
-    """User and system time of this process and all that descend from it, the ended ones too."""
-    parents: dict[int, int] = {}
-    used: dict[int, float] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:  # it ended meanwhile; its parent has its time
-                continue
-            parents[int(entry.name)] = int(fields[1])
-            used[int(entry.name)] = sum(map(int, fields[11:15])) / TICKS
-    total = 0.0
-    for process, seconds in used.items():
-        ancestor = process
-        while ancestor not in (os.getpid(), 0, 1):
-            ancestor = parents.get(ancestor, 0)
-        if ancestor == os.getpid():
-            total += seconds
-    return total
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ writes no corpus in between). Documents that only one way keeps are sorted by th
 true near-duplicates (`Truth`) connect. In a group of one source all ways must agree.
 """
 
-import argparse
 import json
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,29 +27,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dedup_corpus import Truth, enlarge, load
-from dedup_quality import machine
-from dedup_speed import tree_cpu_seconds
+from dedup_lib import (
+    Source,
+    as_parquet,
+    machine,
+    options_parser,
+    signed_corpus,
+    tree_cpu_seconds,
+)
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from corpus.dedup.minhash import MinHashConfig, deduplicate
-from corpus.dedup.signatures import SignaturesConfig, sign
-from corpus.scan import ParquetDocuments
 from corpus.session import spark_session
 from corpus.settings import Settings, command
 
 REPETITIONS = 8  # of the corpus: what a stage costs whatever the documents, counts for little then
 ROUNDS = 2  # the cheaper of which counts
 WARM_UP = 6_000  # documents
-FILES = 4  # of a stage's input: row groups are what workers share
-
-
-class Source(Settings):
-    """What a recipe says of a source, as far as deduplication reads it."""
-
-    priority: int
 
 
 @dataclass(frozen=True)
@@ -67,21 +62,15 @@ class Outcome:
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    """Run both ways on the same signatures and compare them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, help="the data folder")
-    parser.add_argument("--scratch", type=Path, default=Path("bench-scratch"), help="work folder")
-    parser.add_argument("--quick", action="store_true", help="6,600 documents, not 480,480")
-    parser.add_argument("--json", type=Path, help="write the numbers there")
-    options = parser.parse_args(arguments)
+    """Run all ways on the same signatures and compare them."""
+    options = options_parser(__doc__, "6,600 documents, not 480,480").parse_args(arguments)
     corpus, truth = load(options.data, options.scratch, 6_000 if options.quick else 54_600)
     corpus = with_quoting_sources(corpus)
     mixed = in_groups_of_several_sources(truth, corpus["source"].to_pylist())
     repetitions = 1 if options.quick else REPETITIONS
     mixed = np.tile(mixed, repetitions)
-    signed = signed_corpus(corpus, repetitions, options.scratch)
+    texts = enlarged(corpus, repetitions, options.scratch)
+    signed = signed_corpus(texts, pa.chunked_array(corpus["source"].chunks * repetitions))
     names = sorted(set(corpus["source"].to_pylist()))
     sources = {name: Source(priority=n + 1) for n, name in enumerate(names)}
     spark = spark_session("dedup two stages", {"spark.sql.shuffle.partitions": "8"})
@@ -164,24 +153,10 @@ def with_quoting_sources(corpus: pa.Table) -> pa.Table:
     return corpus.set_column(place, "source", pa.array(sources))
 
 
-def signed_corpus(corpus: pa.Table, repetitions: int, scratch: Path) -> pa.Table:
-    """The corpus so often, in other alphabets (`enlarge`), as the stage `signatures` leaves it:
-    doc_id, text, source, date (null) and minhash.
-    """
+def enlarged(corpus: pa.Table, repetitions: int, scratch: Path) -> pa.Table:
+    """doc_id and text of the corpus so often, in other alphabets (`enlarge`)."""
     parts = sorted(enlarge(corpus, repetitions * corpus.num_rows, scratch).glob("*.parquet"))
-    texts = pa.concat_tables(pq.read_table(part, columns=["doc_id", "text"]) for part in parts)
-    sources = pa.chunked_array(corpus["source"].chunks * repetitions)
-    minhash = pa.chunked_array(sign(chunk, SignaturesConfig())[0] for chunk in texts["text"].chunks)
-    dates = pa.nulls(texts.num_rows, pa.string())
-    return pa.table(
-        {
-            "doc_id": texts["doc_id"],
-            "text": texts["text"],
-            "source": sources,
-            "date": dates,
-            "minhash": minhash,
-        }
-    )
+    return pa.concat_tables(pq.read_table(part, columns=["doc_id", "text"]) for part in parts)
 
 
 def outcome(
@@ -192,15 +167,9 @@ def outcome(
     scratch: Path,
 ) -> Outcome:
     """What a stage leaves of the `given` documents."""
-    documents, verdicts = scratch / "two-stage-documents", str(scratch / "two-stage-verdicts")
-    shutil.rmtree(documents, ignore_errors=True)
-    documents.mkdir(parents=True)
-    size = -(-given.num_rows // FILES)
-    for number in range(FILES):
-        part = given.slice(number * size, size)
-        pq.write_table(part, documents / f"{number}.parquet", compression="zstd")
+    read = as_parquet(spark, given, scratch / "two-stage-documents")
+    verdicts = str(scratch / "two-stage-verdicts")
     bytes_before, began = shuffled_bytes(spark), tree_cpu_seconds()
-    read = ParquetDocuments(spark, str(documents))
     decided = deduplicate(read, config, sources, measured=True)
     decided.write.mode("overwrite").parquet(verdicts)
     spent, shuffled = tree_cpu_seconds() - began, shuffled_bytes(spark) - bytes_before
